@@ -1,0 +1,132 @@
+"""Every error that vlm raises on purpose, in one tree.
+
+    VlmError
+    ├── InputError (ValueError)      an argument breaks its rule
+    │   ├── SpanError                a time span that is none
+    │   └── QueryError               a query that cannot be searched
+    ├── VideoError                   one file cannot be used; others can
+    │   ├── VideoUnreadable          missing, no permission, not a regular file, vanished while read, input/output error
+    │   ├── NotAVideo                no container that the decoder knows, or no bytes at all
+    │   ├── NoVideoStream            a container without a picture stream (audio only)
+    │   ├── UndecodableVideo         a picture stream that gives no frame
+    │   ├── DecoderStalled           no progress before the deadline; the child was ended
+    │   └── DecoderCrashed           native code ended the child
+    ├── EncoderError                 a model cannot be used
+    │   ├── UnknownEncoder           a spec that names nothing
+    │   ├── WeightsUnavailable       weights neither on disk nor to be downloaded
+    │   ├── BackendUnavailable       an optional package or a device is missing
+    │   ├── EncoderMismatch          two parts made for different encoders
+    │   └── BadVectors               NaN, infinite or collapsed vectors
+    └── LibraryError                 a library cannot be used as asked
+        ├── LibraryNotFound
+        ├── LibraryBusy              another process is writing
+        ├── LibraryReadOnly
+        ├── LibraryTooNew            written by a later format
+        ├── LibraryDamaged
+        ├── LibraryFull              no space left on the disk
+        └── UnknownVideo             an id that the library does not hold
+
+A message names the argument, the value, the rule and the way out.
+"""
+
+from __future__ import annotations
+
+
+class VlmError(Exception):
+    """Base of every error that vlm raises on purpose."""
+
+
+class InputError(VlmError, ValueError):
+    """An argument breaks its rule."""
+
+
+class SpanError(InputError):
+    """A time span that is none: not finite, negative, or empty."""
+
+
+class QueryError(InputError):
+    """A query that cannot be searched."""
+
+
+class VideoError(VlmError):
+    """One file cannot be used; the others can."""
+
+
+class VideoUnreadable(VideoError):
+    """Missing, no permission, not a regular file, vanished while being read, or an input/output error."""
+
+
+class NotAVideo(VideoError):
+    """No container that the decoder knows, or no bytes at all."""
+
+
+class NoVideoStream(VideoError):
+    """A container without a picture stream."""
+
+
+class UndecodableVideo(VideoError):
+    """A picture stream that gives no frame."""
+
+
+class DecoderStalled(VideoError):
+    """No progress before the deadline; the decoding child was ended."""
+
+
+class DecoderCrashed(VideoError):
+    """Native code ended the decoding child."""
+
+
+class EncoderError(VlmError):
+    """A model cannot be used."""
+
+
+class UnknownEncoder(EncoderError, InputError):
+    """A spec that names no encoder."""
+
+
+class WeightsUnavailable(EncoderError):
+    """Weights that are neither on disk nor to be downloaded."""
+
+
+class BackendUnavailable(EncoderError):
+    """An optional package or a device is missing."""
+
+
+class EncoderMismatch(EncoderError):
+    """Two parts that were made for different encoders."""
+
+
+class BadVectors(EncoderError):
+    """An encoder gave NaN, infinite or collapsed vectors."""
+
+
+class LibraryError(VlmError):
+    """A library cannot be used as asked."""
+
+
+class LibraryNotFound(LibraryError):
+    """The folder holds no library."""
+
+
+class LibraryBusy(LibraryError):
+    """Another process is writing to the library."""
+
+
+class LibraryReadOnly(LibraryError):
+    """The library cannot be written: opened read-only, or its folder is."""
+
+
+class LibraryTooNew(LibraryError):
+    """The library was written by a later format than this version reads."""
+
+
+class LibraryDamaged(LibraryError):
+    """The library's SQLite file is damaged or is not one."""
+
+
+class LibraryFull(LibraryError):
+    """No space is left on the library's disk."""
+
+
+class UnknownVideo(LibraryError, InputError):
+    """An id that the library does not hold."""

@@ -1,0 +1,223 @@
+"""The values that pass between modules: frozen, and validated at birth.
+
+Seconds are floats from the start of the video as a player shows it; intervals are half-open ``[start, end)``.
+Shapes use the letters of docs/glossary.md: n rows, t time, h height, w width, d width of a vector.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm.errors import InputError, SpanError
+
+Interpolation = Literal["bilinear", "bicubic"]
+Resize = Literal["shortest", "longest", "squash"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A half-open time interval ``[start, end)`` in seconds.
+
+    Raises:
+        SpanError: a bound is not finite, start is negative, or end is not after start.
+    """
+
+    start: float
+    end: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start) and math.isfinite(self.end)):
+            raise SpanError(f"a span needs finite bounds, got start={self.start!r}, end={self.end!r}")
+        if self.start < 0:
+            raise SpanError(f"start must be at least 0 s, got start={self.start:g} s")
+        if self.end <= self.start:
+            raise SpanError(f"end must be after start, got start={self.start:g} s, end={self.end:g} s")
+
+    @property
+    def seconds(self) -> float:
+        """Length of the span."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Presentation timestamps of one stream in seconds: ``pts * time_base - zero``, exact as fractions.
+
+    ``zero`` is what a player shows as 0: the start of the container after edit lists. A picture stream that starts
+    later than the sound keeps its offset.
+    """
+
+    time_base: Fraction
+    zero: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        if self.time_base <= 0:
+            raise InputError(f"time_base must be positive, got {self.time_base}")
+
+    def exact_seconds(self, pts: int) -> Fraction:
+        """Seconds of one timestamp as a fraction."""
+        return pts * self.time_base - self.zero
+
+    def seconds(self, pts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Seconds of many timestamps, each the float nearest to the exact fraction."""
+        exact = [float(self.exact_seconds(int(p))) for p in pts.ravel()]
+        return np.asarray(exact, dtype=np.float64).reshape(pts.shape)
+
+    def pts_at(self, seconds: Fraction) -> int:
+        """The last timestamp at or before ``seconds``."""
+        return math.floor((seconds + self.zero) / self.time_base)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a file says about its picture stream before it is decoded.
+
+    ``width`` and ``height`` are in pixels as displayed: after rotation and with square pixels. ``rotation_degrees`` is the
+    clockwise turn that makes the stored picture upright. ``promised_seconds`` is the end that the container claims, on the
+    player's clock; None where it claims none.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    rotation_degrees: Literal[0, 90, 180, 270]
+    frame_rate: Fraction | None
+    clock: Clock
+    promised_seconds: float | None
+    digest: str
+    num_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise InputError(f"a video needs at least one pixel, got {self.width} x {self.height}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """How a decoded picture is brought to the encoder's input size; geometry only, pixels stay uint8 RGB.
+
+    ``resize``: ``shortest`` scales the shorter edge to the target and crops the centre, ``longest`` fits the whole picture
+    and pads with ``fill``, ``squash`` ignores the aspect.
+    """
+
+    height: int
+    width: int
+    resize: Resize = "shortest"
+    interpolation: Interpolation = "bicubic"
+    fill: int = 0
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise InputError(f"frame size must be positive, got {self.height} x {self.width}")
+        if self.resize not in ("shortest", "longest", "squash"):
+            raise InputError(f"resize must be 'shortest', 'longest' or 'squash', got {self.resize!r}")
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise InputError(f"interpolation must be 'bilinear' or 'bicubic', got {self.interpolation!r}")
+        if not 0 <= self.fill <= 255:
+            raise InputError(f"fill must be within 0..255, got {self.fill}")
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small JPEG of the whole picture, upright, at one timestamp."""
+
+    pts: int
+    jpeg: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Decoded rows in order of time: single frames or windows of frames.
+
+    Shapes:
+        pixels: (n, h, w, 3) uint8 RGB; (n, t, h, w, 3) for windows.
+        pts: (n,) int64 in the stream's time base; (n, t) for windows. Row order is strictly increasing in the first column.
+        thumbnails: those that fell due among these rows.
+    """
+
+    pixels: NDArray[np.uint8]
+    pts: NDArray[np.int64]
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim not in (4, 5) or self.pixels.shape[-1] != 3:
+            raise InputError(f"pixels must be uint8 (n, h, w, 3) or (n, t, h, w, 3), got {self.pixels.dtype} {self.pixels.shape}")
+        if self.pts.shape != self.pixels.shape[: self.pixels.ndim - 3]:
+            raise InputError(f"pts must have shape {self.pixels.shape[: self.pixels.ndim - 3]}, got {self.pts.shape}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeOutcome:
+    """How the decoding of one file ended.
+
+    ``status``: ``complete`` (all that was asked for) or ``partial`` (frames were kept, but the file is damaged or was cut
+    short); a file without one usable frame raises a VideoError instead. ``coverage`` is the decoded share of the expected stretch, in [0, 1]. ``end_seconds`` is the end
+    of the last frame on the player's clock. ``reason`` is empty when complete.
+    """
+
+    status: Literal["complete", "partial"]
+    coverage: float
+    end_seconds: float
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.coverage <= 1.0:
+            raise InputError(f"coverage must be within 0..1, got {self.coverage}")
+        if (self.status == "complete") == bool(self.reason):
+            raise InputError(f"a reason stands with every outcome but 'complete', got {self.status!r} with {self.reason!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Frame (or window) vectors of one video in order of time.
+
+    Shapes:
+        vectors: (t, d) float32, unit length.
+        times: (t,) float64 seconds, strictly increasing. Row i stands for ``[times[i], times[i + 1])``, the last for ``[times[-1], end)``.
+    """
+
+    vectors: NDArray[np.float32]
+    times: NDArray[np.float64]
+    end: float
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or self.times.shape != self.vectors.shape[:1]:
+            raise InputError(f"vectors must be (t, d) and times (t,), got {self.vectors.shape} and {self.times.shape}")
+        if len(self.times) and (np.any(np.diff(self.times) <= 0) or self.end <= self.times[-1]):
+            raise InputError("times must increase strictly and end after the last row")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Rows ``[first, last)`` of a video's features, taken as one searchable stretch. Level 0 is the finest."""
+
+    level: int
+    first: int
+    last: int
+    span: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One search result: a stretch of a video, with the similarity that placed it.
+
+    ``score`` is the cosine between the query and the stretch; it is no probability. ``coverage`` is the share of the file that could be
+    decoded when it was added.
+    """
+
+    rank: int
+    score: float
+    video_id: int
+    segment_id: int
+    path: str
+    span: Span
+    duration_seconds: float
+    coverage: float = 1.0
+    locations: tuple[str, ...] = field(default=())
