@@ -8,21 +8,49 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from vlm.encoders.base import Encoder
+from vlm.encoders.base import Encoder, WindowEncoder
+from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itself
+from vlm.errors import EncoderMismatch, InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError, UnknownEncoder
+from vlm.index import catalog, passport
+from vlm.index.lock import WriterLock
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
+from vlm.index.scan import PathLike, scan
+from vlm.index.store import FILE_NAME, Store
 from vlm.types import Thumbnail
 from vlm.video.sample import Sampling
 
-PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+if TYPE_CHECKING:
+    from vlm.index.cache import IndexCache
+
+DEFAULT_SAMPLING = "every:1"
 
 
 class Library:
-    """SKETCH of the facade: signatures are final, bodies follow."""
+    """A library on disk. Opening is cheap: the model and the vector index are loaded when they are first needed.
+
+    Many processes may read while one writes; a second writer gets LibraryBusy. Not for several threads at once.
+    """
+
+    def __init__(
+        self, store: Store, *, encoder: str | Encoder | None, sampling: str | Sampling | None, device: str, index_device: str
+    ) -> None:
+        self._store = store
+        self._wanted_encoder = encoder
+        self._wanted_sampling = None if sampling is None else Sampling.parse(str(sampling))
+        self._device = device
+        self._index_device = index_device
+        self._lock = WriterLock(store.folder)
+        self._passport: passport.Passport | None = None
+        self._encoder: Encoder | None = None
+        self._cache: IndexCache | None = None
+        self._texts_checked = False
 
     @classmethod
     def open(
@@ -35,25 +63,282 @@ class Library:
         index_device: str = "auto",
         create: bool = True,
         read_only: bool = False,
-    ) -> Self: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    ) -> Self:
+        """The library in folder ``path``; a new one where there is none and ``create`` is set.
+
+        Args:
+            encoder: a spec or a loaded encoder; by default the library's own, and for a new library a real CLIP (DEFAULT_ENCODER).
+            sampling: which frames ``add`` looks at, for a new library; by default one a second.
+            device: where the encoder runs; ``index_device``: where the vector index is searched (``auto``, ``cpu``, ``cuda:N``).
+
+        Raises:
+            LibraryNotFound, LibraryTooNew, LibraryDamaged, LibraryReadOnly: it cannot be opened so.
+        """
+        folder = Path(path).expanduser()
+        if not (folder / FILE_NAME).exists() and create and not read_only:
+            _make_folder(folder)
+            store = Store.create(folder)
+        else:
+            store = Store.open(folder, read_only=read_only)
+        return cls(store, encoder=encoder, sampling=sampling, device=device, index_device=index_device)
+
+    def close(self) -> None:
+        """Gives the files back; harmless when repeated."""
+        self._lock.release()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The library's folder."""
+        return self._store.folder
+
     @property
-    def encoder_spec(self) -> str | None: ...
-    def add(self, paths: PathLike | Iterable[PathLike], *, retry: bool = False, on_event: Callable[[AddEvent], None] | None = None) -> AddReport: ...
-    def estimate(self, paths: PathLike | Iterable[PathLike]) -> AddEstimate: ...
-    def search(self, query: str, *, top_k: int = 10, group_by: Literal["video", "segment"] = "video") -> SearchResult: ...
-    def videos(self) -> list[VideoRecord]: ...
-    def video(self, video_id: int) -> VideoRecord: ...
-    def quarantined(self) -> list[Quarantined]: ...
-    def thumbnails(self, video_id: int) -> list[Thumbnail]: ...
-    def resolve(self, reference: str) -> int: ...
-    def remove(self, video_ids: int | Sequence[int]) -> int: ...
-    def changed_files(self, *, budget_seconds: float | None = None) -> FileChanges: ...
-    def stats(self) -> LibraryStats: ...
-    def verify(self) -> list[str]: ...
-    def compact(self) -> None: ...
-    def rebuild(self) -> None: ...
+    def encoder_spec(self) -> str | None:
+        """The encoder that the library was made with; None before the first ``add``."""
+        held = self._read_passport()
+        return None if held is None else held.encoder
+
+    def add(
+        self,
+        paths: PathLike | Iterable[PathLike],
+        *,
+        retry: bool = False,
+        on_event: Callable[[AddEvent], None] | None = None,
+        deadline_seconds: float = 60.0,
+    ) -> AddReport:
+        """Adds the videos among files and folders: new ones, changed ones, and those that an earlier run left unfinished.
+
+        Args:
+            retry: tries quarantined files again although they have not changed.
+            on_event: is told of progress and of every settled file, in this thread.
+            deadline_seconds: how long a file may be decoded without any progress before it is quarantined.
+
+        Raises:
+            LibraryBusy: another process is writing. EncoderError: the model cannot be used. LibraryFull: what was committed is safe.
+        """
+        from vlm.index.add import Adder
+
+        found = scan(paths)
+        self._refuse_read_only()
+        with self._lock.held():
+            encoder = self._encoder_for_adding()
+            held = self._held_passport()
+            passport.check_frames(held, encoder)
+            adder = Adder(
+                self._store,
+                encoder,
+                Sampling.parse(held.sampling),
+                retry=retry,
+                deadline_seconds=deadline_seconds,
+                on_event=on_event,
+            )
+            report = adder.run(found)
+            if not report.interrupted:
+                report = replace(report, warnings=(*report.warnings, *self._refresh_index(encoder)))
+        return report
+
+    def estimate(self, paths: PathLike | Iterable[PathLike]) -> AddEstimate:
+        """What ``add`` of the same paths would cost here; downloads nothing and writes nothing."""
+        from vlm.index.estimate import estimate
+
+        held = self._read_passport()
+        spec = self._spec_to_load()
+        sampling = Sampling.parse(held.sampling) if held is not None else self._wanted_sampling or Sampling.parse(DEFAULT_SAMPLING)
+        return estimate(self._store, scan(paths), spec, sampling, device=self._device)
+
+    def search(self, query: str, *, top_k: int = 10, group_by: Literal["video", "segment"] = "video") -> SearchResult:
+        """The ``top_k`` best stretches for ``query``, best first: one per video, or several (``group_by="segment"``).
+
+        Raises:
+            QueryError: the query is empty or too long, or nothing has been added yet.
+            EncoderError: the model is not here, or is another one than the library's.
+        """
+        from vlm.index.search import Searcher, checked_query
+
+        checked_query(query)
+        begin = time.perf_counter()
+        if self._read_passport() is None or not self._store.num_segments():
+            raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
+        encoder = self._load_encoder()
+        loaded = time.perf_counter()
+        if not self._texts_checked:
+            passport.check_texts(self._held_passport(), encoder)
+            self._texts_checked = True
+        checked = time.perf_counter()
+        index = self._index_cache().current(probe_texts=encoder.encode_text)
+        opened = time.perf_counter()
+        result = Searcher(self._store, index, encoder).search(query, top_k=top_k, group_by=group_by)
+        stages = {"load model": loaded - begin, "check model": checked - loaded, "open index": opened - checked, **result.timings}
+        return replace(result, timings=stages)
+
+    def videos(self) -> list[VideoRecord]:
+        """All videos in order of id."""
+        return catalog.videos(self._store)
+
+    def video(self, video_id: int) -> VideoRecord:
+        """One video. Raises UnknownVideo."""
+        found = catalog.videos(self._store, video_id)
+        if not found:
+            raise self._store.unknown(video_id)
+        return found[0]
+
+    def quarantined(self) -> list[Quarantined]:
+        """Files that could not be added, with their reasons."""
+        return catalog.quarantined(self._store)
+
+    def thumbnails(self, video_id: int) -> list[Thumbnail]:
+        """Small JPEGs of a video in order of time. Raises UnknownVideo."""
+        self.video(video_id)
+        return self._store.thumbnails(video_id)
+
+    def resolve(self, reference: str) -> int:
+        """The id of the video that ``reference`` means: an id, or the path of a file. Raises UnknownVideo."""
+        return catalog.resolve(self._store, reference)
+
+    def remove(self, video_ids: int | Sequence[int]) -> int:
+        """Removes videos from the library (never the files). Returns how many; raises UnknownVideo before removing any."""
+        wanted = [video_ids] if isinstance(video_ids, int) else list(dict.fromkeys(video_ids))
+        self._refuse_read_only()
+        with self._lock.held():
+            for video_id in wanted:
+                self.video(video_id)
+            with self._store.transaction():
+                for video_id in wanted:
+                    self._store.remove_video(video_id)
+        return len(wanted)
+
+    def changed_files(self, *, budget_seconds: float | None = None) -> FileChanges:
+        """Files that changed or went away since the last ``add``; looking ends after ``budget_seconds``."""
+        return catalog.changed_files(self._store, budget_seconds=budget_seconds)
+
+    def stats(self) -> LibraryStats:
+        """Sizes, and what the library was made with."""
+        return catalog.stats(self._store, self._read_passport(), self._index_cache())
+
+    def verify(self) -> list[str]:
+        """Everything that is wrong with the files of the library, one sentence each; empty when all is well."""
+        held = self._read_passport()
+        problems = self._store.problems()
+        if held is not None:
+            problems += catalog.vector_problems(self._store, held.dim)
+            problems += self._index_cache().problems()
+        return problems
+
+    def compact(self) -> None:
+        """Gives the space of removed and unfinished videos back to the disk."""
+        self._refuse_read_only()
+        with self._lock.held():
+            self._store.compact()
+            self._refresh_index(None)
+
+    def rebuild(self) -> None:
+        """Cuts all videos into segments again from their stored features, and builds the vector index anew. Decodes nothing."""
+        self._refuse_read_only()
+        with self._lock.held():
+            catalog.cut_again(self._store)
+            self._index_cache().rebuild(probe_texts=self._probe_texts(None))
+
+    # What stands behind it
+
+    def _read_passport(self) -> passport.Passport | None:
+        if self._passport is None:
+            text = self._store.meta("passport")
+            self._passport = None if text is None else passport.Passport.from_json(str(text))
+        return self._passport
+
+    def _held_passport(self) -> passport.Passport:
+        held = self._read_passport()
+        assert held is not None
+        return held
+
+    def _spec_to_load(self) -> str | Encoder:
+        """What to load: what the caller named, else the library's own, else the default."""
+        if self._wanted_encoder is not None:
+            return self._wanted_encoder
+        held = self._read_passport()
+        if held is None:
+            return DEFAULT_ENCODER
+        if not reopens_by_itself(held.encoder):
+            raise UnknownEncoder(
+                f"library {str(self.path)!r} was made with the plug-in {held.encoder!r}, and a library never runs code of its own choice: "
+                f"name it again with --encoder {held.encoder}"
+            )
+        return held.encoder
+
+    def _load_encoder(self) -> Encoder:
+        if self._encoder is None:
+            wanted = self._spec_to_load()
+            encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
+            held = self._read_passport()
+            if held is not None:
+                passport.check_fingerprint(held, encoder)
+            self._encoder = encoder
+        return self._encoder
+
+    def _encoder_for_adding(self) -> Encoder:
+        """The encoder, with a passport written for it where the library has none."""
+        encoder = self._load_encoder()
+        held = self._read_passport()
+        if held is None:
+            sampling = self._wanted_sampling or Sampling.parse(DEFAULT_SAMPLING)
+            if isinstance(encoder, WindowEncoder):
+                grid = encoder.window
+                sampling = Sampling.parse(f"windows:{grid.frames}/{grid.seconds:g}/{grid.stride:g}")
+            issued = passport.issue(encoder, str(sampling))
+            with self._store.transaction():
+                self._store.set_meta("passport", issued.to_json())
+            self._passport = issued
+        elif self._wanted_sampling is not None and str(self._wanted_sampling) != held.sampling:
+            raise EncoderMismatch(
+                f"library {str(self.path)!r} samples {held.sampling}, not {self._wanted_sampling}: features of both cannot stand side by side. "
+                "Leave the option out, or add to a new library"
+            )
+        return encoder
+
+    def _index_cache(self) -> IndexCache:
+        from vlm.index.cache import IndexCache
+
+        if self._cache is None:
+            held = self._read_passport()
+            self._cache = IndexCache(self._store, self._lock, dim=None if held is None else held.dim, device=self._index_device)
+        elif self._cache.dim is None and (held := self._read_passport()) is not None:
+            self._cache.dim = held.dim
+        return self._cache
+
+    def _probe_texts(self, encoder: Encoder | None) -> Callable[[Sequence[str]], object] | None:
+        loaded = encoder or self._encoder
+        return None if loaded is None else loaded.encode_text
+
+    def _refresh_index(self, encoder: Encoder | None) -> list[str]:
+        """Brings the vector index up to date and saves it. It is a cache: failing to save it loses nothing, but is told."""
+        try:
+            self._index_cache().current(probe_texts=self._probe_texts(encoder), save=True)
+        except OSError as error:
+            return [f"the vector index could not be saved ({error}); searches build it anew until it can"]
+        return []
+
+    def _refuse_read_only(self) -> None:
+        if self._store.read_only:
+            raise LibraryReadOnly(f"library {str(self.path)!r} cannot be written: it was opened read-only, or its folder is")
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"a library is a folder, but {str(folder)!r} is a file: name another place with --library")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(f"cannot make the library's folder {str(folder)!r}: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise LibraryReadOnly(f"cannot make a library in {str(folder)!r}: the folder cannot be written")
+    others = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if others:
+        raise LibraryNotFound(
+            f"{str(folder)!r} holds no library but other files ({others[0]!r}, …): name an empty or a new folder with --library"
+        )

@@ -1,0 +1,38 @@
+"""What all rooms' tests share: where things are, and libraries of small real videos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.media import scene_video
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BLOCKS = f"python:{REPOSITORY / 'tests/plugins/blocks.py'}:blocks"
+PHOTO = f"python:{REPOSITORY / 'tests/plugins/photo.py'}:photo"
+
+
+@pytest.fixture
+def blocks() -> str:
+    """The spec of the numpy-only encoder of the tests: colours and colour words in one space."""
+    return BLOCKS
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips and awkward files; tests that read it are skipped where it is absent."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip(f"{folder} is not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def colour_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three videos: red; green; and one that is blue for 8 s, then white for 8 s. Copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("colours")
+    scene_video(folder / "red.mp4", [("red", 6)])
+    scene_video(folder / "green.mkv", [("green", 6)])
+    scene_video(folder / "blue then white.mp4", [("blue", 8), ("white", 8)])
+    return folder
