@@ -127,7 +127,13 @@ class Adder:
             self._settle(entry.path, "unchanged", known[0], num_bytes=entry.stamp.num_bytes)
             return True
         if not self._retry and (bad := self._store.find_quarantined(entry.path)) is not None and bad[0] == entry.stamp:
-            self._settle(entry.path, "quarantined", None, reason=f"{bad[1]}: {bad[2]} (as before; try again with --retry)", num_bytes=entry.stamp.num_bytes)
+            self._settle(
+                entry.path,
+                "quarantined",
+                None,
+                reason=f"{bad[1]}: {bad[2]} (as before; try again with --retry)",
+                num_bytes=entry.stamp.num_bytes,
+            )
             return True
         return False
 
@@ -218,7 +224,9 @@ class Adder:
         """Makes the video of ``job`` whole, in one transaction with its last rows and its place."""
         assert job.outcome is not None
         if stamp_of(job.entry.path) != job.entry.stamp:
-            return self._fail(job.entry, job, VideoUnreadable(f"{job.name!r} changed while it was read: run the same command again"), keep=False)
+            return self._fail(
+                job.entry, job, VideoUnreadable(f"{job.name!r} changed while it was read: run the same command again"), keep=False
+            )
         outcome = job.outcome
         status: FileStatus = "resumed" if job.resumed else "added" if self._store.find_location(job.entry.path) is None else "updated"
         with self._store.transaction():
@@ -237,7 +245,9 @@ class Adder:
             )
             self._place(job.entry, job.video_id)
         self._advance(job, features.end)
-        self._settle(job.entry.path, status, job.video_id, coverage=outcome.coverage, reason=outcome.reason, num_bytes=job.entry.stamp.num_bytes)
+        self._settle(
+            job.entry.path, status, job.video_id, coverage=outcome.coverage, reason=outcome.reason, num_bytes=job.entry.stamp.num_bytes
+        )
         for follower in job.followers:
             self._link(follower, job.video_id)
         return self._close(job)

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from vlm.index.lock import WriterLock
 from vlm.index.store import Store
-from vlm.index.vectors import StaleOrDamaged, VectorIndex
+from vlm.index.vectors import FLAT_UP_TO, StaleOrDamaged, VectorIndex
 
 FILE_NAME = "vectors.faiss"
 EncodeTexts = Callable[[Sequence[str]], NDArray[np.float32]]
 
-# Sentences of the kind that people search with: an index of millions is tuned on how it finds these, not on the library's own vectors alone.
+# Sentences of the kind that people search with: a large index is tuned on how it finds these, not on the library's own vectors alone.
 _WHO = ("a dog", "a man", "a woman", "two children", "a red car", "a crowd of people", "a cat", "a bird")
 _DOES = ("runs", "stands still", "is seen from above", "moves away", "turns around", "next to a table", "in close-up", "in the distance")
 _WHERE = ("on a beach", "in a kitchen", "on a street at night", "in a snowy forest")
@@ -57,11 +57,12 @@ class IndexCache:
         """Builds the index from the store, whatever lies on disk."""
         assert self.dim is not None
         generation = self._store.generation
-        self._index = VectorIndex.build_from_blocks(
-            self._store.vector_blocks(self.dim),
-            num_vectors=self._store.num_segments(),
-            dim=self.dim,
-            probe_queries=None if probe_texts is None else lambda: probe_texts(PROBE_TEXTS),
+        ids = self._store.segment_ids()
+        large = len(ids) > FLAT_UP_TO
+        self._index = VectorIndex.build(
+            ids,
+            (vectors for _, vectors in self._store.vector_blocks(self.dim)) if len(ids) else np.empty((0, self.dim), np.float32),
+            probe_queries=probe_texts(PROBE_TEXTS) if large and probe_texts is not None else None,
             device=self._device,
         )
         self._save(self._index, generation, save)
@@ -82,7 +83,8 @@ class IndexCache:
         if index is None:
             return f"to be built ({self._why_not_loaded})"
         state = "up to date" if index.generation == self._store.generation else "behind; brought up to date by the next search"
-        return f"{index.describe()}, {state}"
+        reached = "" if index.recall is None else f", recall@10 {min(s.recall for s in index.recall.sets):.3f} of exact search"
+        return f"{index.kind}, {index.num_vectors:,} vectors{reached}, {state}"
 
     def num_bytes(self) -> int:
         """Size of the file on disk."""

@@ -27,8 +27,8 @@ def videos(store: Store, video_id: int | None = None) -> list[VideoRecord]:
     for owner, path, num_bytes, mtime_ns in store.query("SELECT video_id, path, num_bytes, mtime_ns FROM locations ORDER BY path"):
         places.setdefault(owner, []).append(Location(os.fsdecode(path), num_bytes, mtime_ns))
     rows = store.query(
-        "SELECT v.id, digest, container, codec, width, height, rotation, frame_rate, end_seconds, promised_seconds, num_rows, coverage, reason,"
-        f" added_at, (SELECT count(*) FROM segments s WHERE s.video_id = v.id) FROM videos v WHERE ready {only} ORDER BY v.id",
+        "SELECT v.id, digest, container, codec, width, height, rotation, frame_rate, end_seconds, promised_seconds, num_rows, coverage,"
+        f" reason, added_at, (SELECT count(*) FROM segments s WHERE s.video_id = v.id) FROM videos v WHERE ready {only} ORDER BY v.id",
         values,
     )
     return [
@@ -75,7 +75,8 @@ def resolve(store: Store, reference: str) -> int:
 def changed_files(store: Store, *, budget_seconds: float | None = None) -> FileChanges:
     """Known files whose size or time of change is another one now, and those that are gone."""
     deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
-    changed, missing = [], []
+    changed: list[str] = []
+    missing: list[str] = []
     for path, num_bytes, mtime_ns in store.query("SELECT path, num_bytes, mtime_ns FROM locations ORDER BY path"):
         if deadline is not None and time.monotonic() > deadline:
             return FileChanges(tuple(changed), tuple(missing), complete=False)
@@ -116,7 +117,9 @@ def stats(store: Store, held: Passport | None, cache: IndexCache) -> LibraryStat
 def vector_problems(store: Store, dim: int) -> list[str]:
     """Stored vectors of the wrong length, or that are not finite."""
     problems = []
-    for video_id, pts_bytes, vector_bytes in store.query("SELECT video_id, sum(length(pts)), sum(length(vectors)) FROM features GROUP BY video_id"):
+    for video_id, pts_bytes, vector_bytes in store.query(
+        "SELECT video_id, sum(length(pts)), sum(length(vectors)) FROM features GROUP BY video_id"
+    ):
         if vector_bytes * 8 != pts_bytes * 2 * dim:
             problems.append(f"video {video_id} holds {vector_bytes} bytes of vectors for {pts_bytes // 8} rows of width {dim}")
     for row in store.query("SELECT DISTINCT video_id FROM segments WHERE length(vector) != ?", (2 * dim,)):

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def estimate(store: Store | None, scan: Scan, spec: str | Encoder, sampling: Sam
         speed_source=source,
         download_bytes=0 if plan is None or plan.cached else plan.num_bytes,
         library_bytes=round(num_rows * (2 * dim * 4 / 3 + _BYTES_PER_ROW_BESIDE_VECTOR)),
-        free_bytes=shutil.disk_usage(folder or os.getcwd()).free,
+        free_bytes=shutil.disk_usage(folder or ".").free,
     )
 
 
@@ -145,5 +144,3 @@ def _encode_rate(encoder: Encoder | None, spec: str | Encoder) -> tuple[float | 
     encode()
     rows = 4 if isinstance(encoder, WindowEncoder) else _ENCODE_ROWS
     return rows / (time.perf_counter() - begin), "decoding and encoding timed here"
-
-

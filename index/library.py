@@ -1,8 +1,8 @@
 """The facade: one folder of videos' features that can be added to, searched, inspected and repaired.
 
-    with Library.open("lib", encoder="openclip:ViT-B-32/datacomp_xl_s13b_b90k") as lib:
-        report = lib.add(["videos/"])
-        hits = lib.search("a dog jumps", top_k=5)
+with Library.open("lib", encoder="openclip:ViT-B-32/datacomp_xl_s13b_b90k") as lib:
+    report = lib.add(["videos/"])
+    hits = lib.search("a dog jumps", top_k=5)
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder, WindowEncoder
 from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itself
@@ -296,8 +299,8 @@ class Library:
             self._passport = issued
         elif self._wanted_sampling is not None and str(self._wanted_sampling) != held.sampling:
             raise EncoderMismatch(
-                f"library {str(self.path)!r} samples {held.sampling}, not {self._wanted_sampling}: features of both cannot stand side by side. "
-                "Leave the option out, or add to a new library"
+                f"library {str(self.path)!r} samples {held.sampling}, not {self._wanted_sampling}: features of both cannot stand side "
+                "by side. Leave the option out, or add to a new library"
             )
         return encoder
 
@@ -311,7 +314,7 @@ class Library:
             self._cache.dim = held.dim
         return self._cache
 
-    def _probe_texts(self, encoder: Encoder | None) -> Callable[[Sequence[str]], object] | None:
+    def _probe_texts(self, encoder: Encoder | None) -> Callable[[Sequence[str]], NDArray[np.float32]] | None:
         loaded = encoder or self._encoder
         return None if loaded is None else loaded.encode_text
 

@@ -31,7 +31,8 @@ class WriterLock:
             self._lock.acquire()
         except filelock.Timeout:
             raise LibraryBusy(
-                f"library {str(self._folder)!r} is being written by another process{self._holder()}: wait for it to end; searching works meanwhile"
+                f"library {str(self._folder)!r} is being written by another process{self._holder()}: "
+                "wait for it to end; searching works meanwhile"
             ) from None
         except OSError as error:
             raise LibraryReadOnly(f"cannot lock library {str(self._folder)!r} for writing: {error.strerror or error}") from error

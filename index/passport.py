@@ -46,9 +46,10 @@ class Passport:
     @classmethod
     def from_json(cls, text: str) -> Passport:
         """The passport that ``to_json`` wrote."""
-        plain = json.loads(text)
-        canaries = {name: np.asarray(plain.pop(name), np.float32) for name in ("canary_frames", "canary_texts")}
-        return cls(**plain, **canaries)
+        fields: dict[str, Any] = json.loads(text)
+        for name in ("canary_frames", "canary_texts"):
+            fields[name] = np.asarray(fields[name], np.float32)
+        return cls(**fields)
 
 
 def issue(encoder: Encoder, sampling: str) -> Passport:
@@ -102,8 +103,8 @@ def _check(stored: NDArray[np.float32], now: NDArray[np.float32], what: str) -> 
     cosine = float(np.min(np.sum(stored * now, axis=1)))
     if not cosine >= SAME_MODEL_COSINE:
         raise EncoderMismatch(
-            f"the vectors of {what} have changed: cosine {cosine:.3f} with those of the day the library was made (at least {SAME_MODEL_COSINE}). "
-            "The weights, an activation or a package is another one now: restore it, or encode the videos again into a new library"
+            f"the vectors of {what} have changed: cosine {cosine:.3f} with those of the library's first day "
+            f"(at least {SAME_MODEL_COSINE}). The weights, an activation or a package is another one now: restore it, or encode the videos again into a new library"
         )
 
 
@@ -118,7 +119,10 @@ def refuse_collapse(vectors: NDArray[np.float32], what: str) -> None:
     wide = vectors.astype(np.float64)
     cosines = wide @ wide.T / np.outer(norms := np.linalg.norm(wide, axis=1), norms)
     if len(vectors) > 1 and not cosines.min() < COLLAPSED_COSINE:
-        raise BadVectors(f"the vectors of unlike {what} are all the same (cosine {cosines.min():.7f}): the model is broken, nothing could be found with it")
+        raise BadVectors(
+            f"the vectors of unlike {what} are all the same (cosine {cosines.min():.7f}): "
+            "the model is broken, nothing could be found with it"
+        )
 
 
 def _encode_canary_frames(encoder: Encoder) -> NDArray[np.float32]:

@@ -231,7 +231,11 @@ class FramePipeline:
         pixels = chunks[0].frames.pixels if len(chunks) == 1 else np.concatenate([c.frames.pixels for c in chunks])
         times = np.concatenate([c.times for c in chunks])
         try:
-            vectors = self.encoder.encode_windows(pixels, times) if isinstance(self.encoder, WindowEncoder) else self.encoder.encode_frames(pixels)
+            vectors = (
+                self.encoder.encode_windows(pixels, times)
+                if isinstance(self.encoder, WindowEncoder)
+                else self.encoder.encode_frames(pixels)
+            )
             if not np.isfinite(vectors).all():
                 raise BadVectors(f"{self.encoder.name!r} gave a vector that is not finite for a frame of this file")
         except BadVectors as error:

@@ -13,8 +13,8 @@ PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # Inside folders only these names are taken; a file named by the user is always tried.
 SUFFIXES = frozenset(
-    b".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .ivf .m1v .m2t .m2ts .m2v .m4v .mjpeg .mjpg .mkv .mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf"
-    b" .nut .ogm .ogv .ps .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
+    b".3g2 .3gp .asf .avi .divx .dv .f4v .flv .gif .ivf .m1v .m2t .m2ts .m2v .m4v .mjpeg .mkv .mov .mp4 .mpe .mpeg .mpg .mpv .mts .mxf"
+    b" .mjpg .nut .ogm .ogv .ps .qt .rm .rmvb .ts .vob .webm .wmv .y4m".split()
 )
 
 

@@ -47,7 +47,10 @@ def checked_query(query: str) -> str:
     if not text:
         raise QueryError("the query is empty: say what should be seen, for example 'a dog jumps over a fence'")
     if (words := len(text.split(" "))) > MAX_QUERY_WORDS:
-        raise QueryError(f"the query has {words:,} words, at most {MAX_QUERY_WORDS} are taken (encoders read about 50): search for one sentence at a time")
+        raise QueryError(
+            f"the query has {words:,} words, at most {MAX_QUERY_WORDS} are taken (encoders read about 50): "
+            "search for one sentence at a time"
+        )
     return text
 
 

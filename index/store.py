@@ -197,8 +197,8 @@ class Store:
     def begin_video(self, info: VideoInfo) -> int:
         """The id of a new, unfinished video; nothing of it is found until ``finish_video``."""
         cursor = self._write(
-            "INSERT INTO videos (digest, container, codec, width, height, rotation, frame_rate, time_base, zero, num_bytes, promised_seconds)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO videos"
+            " (digest, container, codec, width, height, rotation, frame_rate, time_base, zero, num_bytes, promised_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 info.digest,
                 info.container,
@@ -365,6 +365,10 @@ class Store:
     def num_segments(self) -> int:
         """How many segments can be found."""
         return int(self.query("SELECT count(*) FROM segments")[0][0])
+
+    def segment_ids(self) -> NDArray[np.int64]:
+        """Ids of all segments, in order."""
+        return np.asarray([row[0] for row in self.query("SELECT id FROM segments ORDER BY id")], np.int64)
 
     def segments(self, ids: Sequence[int]) -> dict[int, StoredSegment]:
         """Segments by id; ids that are gone are left out."""
