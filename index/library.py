@@ -26,7 +26,7 @@ from vlm.index.lock import WriterLock
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
 from vlm.index.scan import PathLike, scan
 from vlm.index.store import FILE_NAME, Store
-from vlm.types import Thumbnail
+from vlm.types import Features, Thumbnail
 from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
@@ -194,6 +194,10 @@ class Library:
     def quarantined(self) -> list[Quarantined]:
         """Files that could not be added, with their reasons."""
         return catalog.quarantined(self._store)
+
+    def features(self, video_id: int) -> Features:
+        """The stored frame (or window) vectors of a video, with times. Raises UnknownVideo."""
+        return self._store.features(video_id)
 
     def thumbnails(self, video_id: int) -> list[Thumbnail]:
         """Small JPEGs of a video in order of time. Raises UnknownVideo."""

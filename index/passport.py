@@ -104,7 +104,8 @@ def _check(stored: NDArray[np.float32], now: NDArray[np.float32], what: str) -> 
     if not cosine >= SAME_MODEL_COSINE:
         raise EncoderMismatch(
             f"the vectors of {what} have changed: cosine {cosine:.3f} with those of the library's first day "
-            f"(at least {SAME_MODEL_COSINE}). The weights, an activation or a package is another one now: restore it, or encode the videos again into a new library"
+            f"(at least {SAME_MODEL_COSINE}). The weights, an activation or a package is another one now: "
+            "restore it, or encode the videos again into a new library"
         )
 
 

@@ -27,7 +27,7 @@ _LENGTH = struct.Struct("<I")
 Write = Callable[[bytes], int]
 
 
-class StaleOrDamaged(LibraryError):
+class StaleOrDamaged(LibraryError):  # noqa: N818 - named after the state, as the tree of vlm.errors is
     """A cache that may not be used: missing, damaged, or made for something else. Its owner rebuilds it."""
 
 
@@ -74,15 +74,15 @@ def read_sealed(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
     try:
         file = open(path, "rb")
     except OSError as error:
-        raise StaleOrDamaged(f"{path.name} cannot be read: {error.strerror}") from error
+        raise StaleOrDamaged(f"{path.name!r} cannot be read: {error.strerror}") from error
     with file:
         head = file.read(len(_MAGIC) + _DIGEST_BYTES)
         if len(head) < len(_MAGIC) + _DIGEST_BYTES or not head.startswith(_MAGIC):
-            raise StaleOrDamaged(f"{path.name} is empty, cut short, or of another format")
+            raise StaleOrDamaged(f"{path.name!r} is empty, cut short, or of another format")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole, memoryview(whole) as view:
             digest = xxhash.xxh3_128(view[len(head) :]).digest()
         if digest != head[len(_MAGIC) :]:
-            raise StaleOrDamaged(f"{path.name} does not match its checksum")
+            raise StaleOrDamaged(f"{path.name!r} does not match its checksum")
         (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
         yield json.loads(file.read(length)), file
 

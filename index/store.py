@@ -198,7 +198,8 @@ class Store:
         """The id of a new, unfinished video; nothing of it is found until ``finish_video``."""
         cursor = self._write(
             "INSERT INTO videos"
-            " (digest, container, codec, width, height, rotation, frame_rate, time_base, zero, num_bytes, promised_seconds) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " (digest, container, codec, width, height, rotation, frame_rate, time_base, zero, num_bytes, promised_seconds)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 info.digest,
                 info.container,

@@ -109,11 +109,11 @@ class VectorIndex:
             expected = {"format": FORMAT, "library_id": library_id, "dim": dim, "generation": generation}
             for name, value in expected.items():
                 if value is not None and header.get(name) != value:
-                    raise StaleOrDamaged(f"{Path(path).name} has {name} {header.get(name)!r}, needed is {value!r}")
+                    raise StaleOrDamaged(f"{Path(path).name!r} has {name} {header.get(name)!r}, needed is {value!r}")
             try:
-                index = faiss.downcast_index(faiss.read_index(faiss.PyCallbackIOReader(body.read, 1 << 20)))
+                index = faiss.read_index(faiss.PyCallbackIOReader(body.read, 1 << 20))
             except RuntimeError as error:
-                raise StaleOrDamaged(f"{Path(path).name} was written by FAISS {header['faiss']}, which this one cannot read") from error
+                raise StaleOrDamaged(f"{Path(path).name!r} was written by FAISS {header['faiss']}, which this one cannot read") from error
         loaded = cls(index, kind=header["kind"], device=device, flat_up_to=header["flat_up_to"], num_trained=header["num_trained"])
         loaded.generation = header["generation"]
         loaded._nprobe = header["nprobe"]
@@ -414,7 +414,8 @@ def _contains(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.b
     """Which of ``wanted`` are among ``ids``, which are in order."""
     if not len(ids):
         return np.zeros(len(wanted), np.bool_)
-    return ids[np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)] == wanted
+    is_known: NDArray[np.bool_] = ids[np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)] == wanted
+    return is_known
 
 
 def _ordered(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
