@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm.errors import EncoderMismatch
+from vlm.index.rows import Vectors
 
 __all__ = ["RECALL_AT", "RecallReport", "SetRecall", "query_sets", "recall_of"]
 
@@ -39,9 +40,7 @@ class RecallReport:
     sets: tuple[SetRecall, ...]
 
 
-def query_sets(
-    vectors: NDArray[np.float32] | NDArray[np.float16], probe_queries: NDArray[np.float32] | None, rng: np.random.Generator
-) -> dict[str, NDArray[np.float32]]:
+def query_sets(vectors: Vectors, probe_queries: NDArray[np.float32] | None, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
     """Queries (q, d) to measure with, by name of the set: always ``stored``, and ``probe`` or ``outlying``.
 
     A stored vector is moved by 0.3 of the difference of two others: noise of the data's own shape. An outlying query is what sets

@@ -27,7 +27,7 @@ _LENGTH = struct.Struct("<I")
 Write = Callable[[bytes], int]
 
 
-class StaleOrDamaged(LibraryError):  # noqa: N818 - named after the state, as the tree of vlm.errors is
+class StaleOrDamaged(LibraryError):
     """A cache that may not be used: missing, damaged, or made for something else. Its owner rebuilds it."""
 
 
@@ -71,11 +71,7 @@ def read_sealed(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
     Raises:
         StaleOrDamaged: the file is missing, is no sealed file, or does not match its checksum.
     """
-    try:
-        file = open(path, "rb")
-    except OSError as error:
-        raise StaleOrDamaged(f"{path.name!r} cannot be read: {error.strerror}") from error
-    with file:
+    with _open_existing(path) as file:
         head = file.read(len(_MAGIC) + _DIGEST_BYTES)
         if len(head) < len(_MAGIC) + _DIGEST_BYTES or not head.startswith(_MAGIC):
             raise StaleOrDamaged(f"{path.name!r} is empty, cut short, or of another format")
@@ -85,6 +81,13 @@ def read_sealed(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
             raise StaleOrDamaged(f"{path.name!r} does not match its checksum")
         (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
         yield json.loads(file.read(length)), file
+
+
+def _open_existing(path: Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise StaleOrDamaged(f"{path.name!r} cannot be read: {error.strerror}") from error
 
 
 def _sync_folder(folder: Path) -> None:

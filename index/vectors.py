@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,8 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm.errors import BackendUnavailable, BadVectors, EncoderMismatch, InputError
+from vlm.errors import BackendUnavailable, EncoderMismatch, InputError
 from vlm.index.recall import RECALL_AT, RecallReport, SetRecall, query_sets, recall_of
+from vlm.index.rows import Vectors, checked_ids, contains, gather, named, refuse_non_finite, row_blocks
 from vlm.index.sealed import StaleOrDamaged, Write, read_sealed, write_sealed
 
 __all__ = ["FLAT_UP_TO", "Fetch", "RecallReport", "SetRecall", "StaleOrDamaged", "VectorIndex", "faiss_build"]
@@ -28,11 +29,9 @@ TARGET_RECALL = 0.97  # of the measured sample: leaves room for its error above 
 ROWS_PER_LIST = 64  # training rows per k-means centroid
 FORMAT = 1
 
-_BLOCK = 65_536  # rows taken to float32 at a time
 _GPU_LIMIT = 2048  # FAISS on a GPU scans at most so many lists and returns at most so many ids
 _SHORTLIST = 128  # candidates compared again, at least
 
-Vectors = NDArray[np.float32] | NDArray[np.float16]
 Fetch = Callable[[NDArray[np.int64]], Vectors]
 Kind = Literal["flat", "ivf-sq8"]
 
@@ -79,10 +78,10 @@ class VectorIndex:
             InputError: ids that are negative, repeated, or not one per vector.
             BadVectors: NaN or infinite values; the message names the ids.
         """
-        stored = vectors if isinstance(vectors, np.ndarray) else _gather(vectors, len(ids))
-        ids = _checked_ids(ids, stored)
-        for rows in _blocks(len(ids)):
-            _refuse_non_finite(stored[rows], ids[rows])
+        stored = vectors if isinstance(vectors, np.ndarray) else gather(vectors, len(ids))
+        ids = checked_ids(ids, stored)
+        for rows in row_blocks(len(ids)):
+            refuse_non_finite(stored[rows], ids[rows])
         dim = stored.shape[1]
         if len(ids) <= flat_up_to:
             flat = cls(faiss.IndexIDMap(faiss.IndexFlatIP(dim)), kind="flat", device=device, flat_up_to=flat_up_to)
@@ -165,24 +164,24 @@ class VectorIndex:
             InputError: ids that are negative, repeated, already in, or not one per vector.
             BadVectors: NaN or infinite values. Nothing is added.
         """
-        ids = _checked_ids(ids, vectors)
+        ids = checked_ids(ids, vectors)
         self._refuse_other_width(vectors, "vectors")
-        known = ids[_contains(self._ids, ids)]
+        known = ids[contains(self._ids, ids)]
         if len(known):
-            raise InputError(f"ids must be new, got {_named(known)} which the index holds")
-        for rows in _blocks(len(ids)):
-            _refuse_non_finite(vectors[rows], ids[rows])
-        for rows in _blocks(len(ids)):
+            raise InputError(f"ids must be new, got {named(known)} which the index holds")
+        for rows in row_blocks(len(ids)):
+            refuse_non_finite(vectors[rows], ids[rows])
+        for rows in row_blocks(len(ids)):
             self._index.add_with_ids(np.ascontiguousarray(vectors[rows], dtype=np.float32), ids[rows])
         self._ids = np.sort(np.concatenate([self._ids, ids]))
         self._on_gpu = None
 
     def remove(self, ids: NDArray[np.int64]) -> int:
         """How many of the ids were in; none of them is found from now on."""
-        gone = self._ids[_contains(np.sort(ids), self._ids)]
+        gone = self._ids[contains(np.sort(ids), self._ids)]
         if len(gone):
             self._index.remove_ids(gone)
-            self._ids = self._ids[~_contains(gone, self._ids)]
+            self._ids = self._ids[~contains(gone, self._ids)]
             self._on_gpu = None
         return len(gone)
 
@@ -195,12 +194,13 @@ class VectorIndex:
 
         Raises:
             EncoderMismatch: queries, or what ``fetch`` returned, have another width.
+            InputError: ``k`` is below 1, or ``fetch`` returned more or fewer rows than it was asked for.
             BadVectors: a query is NaN or infinite.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         self._refuse_other_width(queries, "queries")
-        _refuse_non_finite(queries, np.arange(len(queries)), what="queries at row")
+        refuse_non_finite(queries, np.arange(len(queries)), what="queries at row")
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         if self.kind == "flat":
             scores, ids = self._search_flat(queries, k)
@@ -248,6 +248,10 @@ class VectorIndex:
         found = ids >= 0
         rows = fetch(ids[found])
         self._refuse_other_width(rows, "fetched vectors")
+        if len(rows) != len(ids[found]):
+            raise InputError(
+                f"fetch must return one row per id, got {len(rows)} for {len(ids[found])} ids: is the index that of its store?"
+            )
         scores = np.full(len(ids), -np.inf, np.float32)
         scores[found] = rows.astype(np.float32) @ query
         return scores
@@ -355,7 +359,7 @@ def _exact_search(queries: NDArray[np.float32], vectors: Vectors, k: int) -> tup
     """Scores and row numbers (q, k) of the best of all vectors, best first: the truth that recall is measured against."""
     scores = np.empty((len(queries), 0), np.float32)
     rows = np.empty((len(queries), 0), np.int64)
-    for block in _blocks(len(vectors)):
+    for block in row_blocks(len(vectors)):
         there = np.asarray(vectors[block], dtype=np.float32)
         found = faiss.knn(queries, there, min(k, len(there)), metric=faiss.METRIC_INNER_PRODUCT)
         scores = np.concatenate([scores, found[0]], axis=1)
@@ -363,59 +367,6 @@ def _exact_search(queries: NDArray[np.float32], vectors: Vectors, k: int) -> tup
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         scores, rows = np.take_along_axis(scores, best, 1), np.take_along_axis(rows, best, 1)
     return scores, rows
-
-
-def _gather(blocks: Iterable[Vectors], num_vectors: int) -> Vectors:
-    """The blocks' rows in one array of the first block's precision."""
-    gathered: Vectors | None = None
-    filled = 0
-    for block in blocks:
-        if gathered is None:
-            gathered = np.empty((num_vectors, block.shape[1]), block.dtype)
-        if filled + len(block) > num_vectors:
-            raise InputError(f"vectors must be one per id, got more than {num_vectors}")
-        gathered[filled : filled + len(block)] = block
-        filled += len(block)
-    if gathered is None or filled < num_vectors:
-        raise InputError(f"vectors must be one per id, got {filled} for {num_vectors} ids; give an (0, d) array for an empty index")
-    return gathered
-
-
-def _checked_ids(ids: NDArray[np.int64], vectors: Vectors) -> NDArray[np.int64]:
-    if vectors.ndim != 2 or ids.shape != vectors.shape[:1]:
-        raise InputError(f"ids must be (n,) and vectors (n, d), got {ids.shape} and {vectors.shape}")
-    ids = np.ascontiguousarray(ids, dtype=np.int64)
-    if np.any(ids < 0):
-        raise InputError(f"ids must not be negative, got {_named(ids[ids < 0])}")
-    in_order = np.sort(ids)
-    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
-    if len(repeated):
-        raise InputError(f"ids must differ, got {_named(repeated)} more than once")
-    return ids
-
-
-def _refuse_non_finite(vectors: Vectors, ids: NDArray[np.int64], *, what: str = "vectors of ids") -> None:
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise BadVectors(f"{what} {_named(ids[~finite])} are NaN or infinite; encode them again")
-
-
-def _named(ids: NDArray[np.int64]) -> str:
-    """The ids for a message: all, or the first five and how many more."""
-    listed = ", ".join(str(i) for i in ids[:5])
-    return listed if len(ids) <= 5 else f"{listed} and {len(ids) - 5} more"
-
-
-def _blocks(num_rows: int) -> Iterator[slice]:
-    return (slice(first, min(first + _BLOCK, num_rows)) for first in range(0, num_rows, _BLOCK))
-
-
-def _contains(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of ``wanted`` are among ``ids``, which are in order."""
-    if not len(ids):
-        return np.zeros(len(wanted), np.bool_)
-    is_known: NDArray[np.bool_] = ids[np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)] == wanted
-    return is_known
 
 
 def _ordered(scores: NDArray[np.float32], ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
