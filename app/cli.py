@@ -1,0 +1,106 @@
+"""The command ``vlm``: its commands, and the outermost door at which every error becomes one clear line.
+
+Importing this loads neither torch nor faiss nor av; a command loads what it needs.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from vlm import __version__
+from vlm.app.commands import add, catalog, check, doctor, search
+from vlm.app.console import emit, fail, leave_closed_pipe, note
+from vlm.app.exits import ExitCode
+from vlm.errors import VlmError
+
+
+@dataclass(slots=True)
+class Session:
+    """What the options before the command say."""
+
+    debug: bool = False
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        emit(f"vlm {__version__}")
+        raise typer.Exit
+
+
+def _before_every_command(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", envvar="VLM_DEBUG", help="Print the traceback of an error.")] = False,
+) -> None:
+    """Search your own videos by text."""
+    context.obj.debug = debug
+
+
+def build() -> typer.Typer:
+    """The application with all its commands."""
+    app = typer.Typer(
+        name="vlm",
+        callback=_before_every_command,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 some files could not be used, 4 nothing found, 130 interrupted.",
+    )
+    app.command("add")(add.add)
+    app.command("search")(search.search)
+    app.command("list")(catalog.list_videos)
+    app.command("show")(catalog.show)
+    app.command("rm")(catalog.remove)
+    app.command("stats")(catalog.stats)
+    app.command("check")(check.check)
+    app.command("doctor")(doctor.doctor)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line; returns the exit code."""
+    session = Session()
+    try:
+        build()(args=list(arguments), prog_name="vlm", obj=session)
+    except SystemExit as end:  # how typer ends, with usage errors already told
+        return end.code if isinstance(end.code, int) else ExitCode.OK
+    except VlmError as error:
+        if session.debug:
+            traceback.print_exc()
+        fail(str(error))
+        return ExitCode.ERROR
+    except Exception as error:
+        if session.debug:
+            traceback.print_exc()
+        _tell_of_bug(error, arguments)
+        return ExitCode.ERROR
+    return ExitCode.OK
+
+
+def _tell_of_bug(error: Exception, arguments: Sequence[str]) -> None:
+    fail(f"{type(error).__name__}: {error}")
+    note("This is a bug in vlm, not a mistake of yours. See where it happened with: " + shlex.join(["vlm", "--debug", *arguments]))
+
+
+def main() -> None:
+    """Entry point of the command ``vlm``."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter shows its number
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_closed_pipe()
+        code = ExitCode.CLOSED_PIPE
+    sys.exit(code)
