@@ -22,7 +22,7 @@ from vlm.index.recall import RECALL_AT, RecallReport, SetRecall, query_sets, rec
 from vlm.index.rows import Vectors, checked_ids, contains, gather, named, refuse_non_finite, row_blocks
 from vlm.index.sealed import StaleOrDamaged, Write, read_sealed, write_sealed
 
-__all__ = ["FLAT_UP_TO", "Fetch", "RecallReport", "SetRecall", "StaleOrDamaged", "VectorIndex", "faiss_build"]
+__all__ = ["FLAT_UP_TO", "BuildPart", "Fetch", "RecallReport", "SetRecall", "StaleOrDamaged", "VectorIndex", "faiss_build"]
 
 FLAT_UP_TO = 100_000  # exact search answers within some 10 ms up to here
 TARGET_RECALL = 0.97  # of the measured sample: leaves room for its error above a promised 0.95
@@ -34,6 +34,7 @@ _SHORTLIST = 128  # candidates compared again, at least
 
 Fetch = Callable[[NDArray[np.int64]], Vectors]
 Kind = Literal["flat", "ivf-sq8"]
+BuildPart = Literal["read", "train", "add", "measure"]
 
 
 class VectorIndex:
@@ -67,17 +68,21 @@ class VectorIndex:
         device: str = "cpu",
         seed: int = 0,
         flat_up_to: int = FLAT_UP_TO,
+        on_part: Callable[[BuildPart], None] | None = None,
     ) -> Self:
         """An index of the vectors; above ``flat_up_to`` of them trained and tuned until recall@10 reaches 0.97 on each set of queries.
 
         ``vectors`` is (n, d), which may be a memory map, or its blocks in order, which are gathered once in their own precision.
         Queries unlike the stored vectors (text against pictures) need more lists, so give a few hundred of them as
-        ``probe_queries`` (q, d). The same arguments and ``seed`` give the same index.
+        ``probe_queries`` (q, d). The same arguments and ``seed`` give the same index. ``on_part`` is told as each part of the
+        work begins: a million vectors take minutes.
 
         Raises:
             InputError: ids that are negative, repeated, or not one per vector.
             BadVectors: NaN or infinite values; the message names the ids.
         """
+        tell = on_part or (lambda part: None)
+        tell("read")
         stored = vectors if isinstance(vectors, np.ndarray) else gather(vectors, len(ids))
         ids = checked_ids(ids, stored)
         for rows in row_blocks(len(ids)):
@@ -85,11 +90,15 @@ class VectorIndex:
         dim = stored.shape[1]
         if len(ids) <= flat_up_to:
             flat = cls(faiss.IndexIDMap(faiss.IndexFlatIP(dim)), kind="flat", device=device, flat_up_to=flat_up_to)
+            tell("add")
             flat.add(ids, stored)
             return flat
+        tell("train")
         rng = np.random.default_rng(seed)
         index = cls(_train(stored, rng), kind="ivf-sq8", device=device, flat_up_to=flat_up_to, num_trained=len(ids))
+        tell("add")
         index.add(ids, stored)
+        tell("measure")
         index._tune(ids, stored, query_sets(stored, probe_queries, rng))
         return index
 

@@ -139,6 +139,13 @@ def test_blocks_and_a_memory_map_build_the_same_index_as_an_array(
         np.testing.assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize(("flat_up_to", "parts"), [(1000, ["read", "add"]), (100, ["read", "train", "add", "measure"])])
+def test_building_tells_which_part_begins(flat_up_to: int, parts: list[str]) -> None:
+    told: list[str] = []
+    VectorIndex.build(np.arange(300), clustered(300), flat_up_to=flat_up_to, on_part=told.append)
+    assert told == parts
+
+
 def test_one_seed_gives_one_index_and_another_seed_another(ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
     def scores(seed: int) -> NDArray[np.float32]:
         return VectorIndex.build(ids, vectors, flat_up_to=1000, seed=seed).search(vectors[:50], 10)[0]
