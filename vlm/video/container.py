@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,6 +70,7 @@ def describe(error: av.FFmpegError) -> str:
 
 
 def _open_error(path: PathLike, error: av.FFmpegError) -> VideoError:
-    if isinstance(error, OSError) and not isinstance(error, ValueError):
+    # The file is open already: what FFmpeg refuses now is its content, unless the disk fails.
+    if error.errno == errno.EIO:
         return VideoUnreadable(f"{display_name(path)} cannot be read: {describe(error)}")
     return NotAVideo(f"{display_name(path)} is not a video that FFmpeg knows: {describe(error)}")

@@ -206,7 +206,7 @@ def _decode_observed(opened: _Opened, after_pts: int | None) -> Iterator[Frames 
         raise UndecodableVideo(f"{display_name(request.path)} gives no frame: {damage.reason or 'its packets hold no picture'}")
     all_pts, all_dts, keys = (np.asarray(column) for column in zip(*seen, strict=True))
     timeline, order = observed_timeline(
-        all_pts, all_dts, keys, opened.info.clock, step=_rate_step(opened), promised_pts=opened.promised_pts
+        all_pts, all_dts, keys, opened.info.clock, start_pts=_first_time(packets), step=_rate_step(opened), promised_pts=opened.promised_pts
     )
     assembler = _assembler(opened, timeline, after_pts)
     index_at = {int(order[i]): i for i in assembler.wanted.tolist()}
@@ -242,6 +242,12 @@ def _add(assembler: RowAssembler, index: int, frame: VideoFrame, scaler: Scaler,
         raise UndecodableVideo(
             f"{display_name(request.path)} has frames of {frame.width} x {frame.height} {frame.format.name} that cannot be scaled"
         ) from error
+
+
+def _first_time(packets: Packets) -> int:
+    """The first timestamp of any kind that the container gives; 0 where it gives none."""
+    given = np.concatenate([column[column != NO_PTS][:1] for column in (packets.dts, packets.pts)])
+    return int(given[0]) if len(given) else 0
 
 
 def _rate_step(opened: _Opened) -> int:

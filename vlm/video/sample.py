@@ -25,7 +25,8 @@ _FORMS = "'every:FPS', 'uniform:COUNT', 'keyframes' or 'windows:FRAMES/SECONDS/S
 def every(timeline: Timeline, fps: Fraction | float) -> NDArray[np.int64]:
     """The frames that a player shows at 0, 1/fps, 2/fps, ... seconds until the end; none twice.
 
-    Moments before the first frame show nothing and are skipped. A float rate counts as the decimal it prints as: 0.1 is 1/10.
+    Moments before the first frame show nothing and are skipped; a video too short for any moment gives its first frame. A float rate
+    counts as the decimal it prints as: 0.1 is 1/10.
     """
     rate = _fraction(fps, "fps")
     # Frame i is on screen at some multiple k/fps when an integer k lies in [t[i] * fps, t[i + 1] * fps).
@@ -34,7 +35,8 @@ def every(timeline: Timeline, fps: Fraction | float) -> NDArray[np.int64]:
     scale, offset = int(per_tick * denominator), int(shift * denominator)
     ticks = np.append(timeline.pts, timeline.end_pts).astype(object)  # Python integers: no overflow at any time base
     first_moment = np.maximum(-((offset - ticks * scale) // denominator), 0)
-    return np.flatnonzero(first_moment[:-1] < first_moment[1:])
+    chosen = np.flatnonzero(first_moment[:-1] < first_moment[1:])
+    return chosen if len(chosen) else np.zeros(1, dtype=np.int64)
 
 
 def uniform(timeline: Timeline, count: int) -> NDArray[np.int64]:
@@ -67,8 +69,8 @@ def keyframes(timeline: Timeline) -> NDArray[np.int64]:
 def windows(timeline: Timeline, frames: int, seconds: Fraction | float, stride: Fraction | float) -> NDArray[np.int64]:
     """Windows (w, frames): window k spans ``[k * stride, k * stride + seconds)`` and holds the frames shown at the middles of equal parts.
 
-    The windows reach the end of the video and go no further than one of them needs; past either end the nearest frame repeats. A window
-    that begins on the same frame as its predecessor is left out. There is always at least one.
+    The windows reach the end of the video and go no further than one of them needs; past either end the nearest frame repeats. Of windows
+    that begin on the same frame only the last is kept: it sees all that the others see. There is always at least one.
     """
     length, step = _fraction(seconds, "seconds"), _fraction(stride, "stride")
     if frames < 1:
@@ -81,8 +83,8 @@ def windows(timeline: Timeline, frames: int, seconds: Fraction | float, stride: 
     starts = [k * step for k in range(min(first, count - 1), count)]
     moments = [start + length * (2 * j + 1) / (2 * frames) for start in starts for j in range(frames)]
     rows = timeline.shown_at(moments).clip(0).reshape(len(starts), frames)
-    is_new = np.append(True, np.diff(rows[:, 0]) > 0)
-    chosen: NDArray[np.int64] = rows[is_new]
+    is_last = np.append(np.diff(rows[:, 0]) > 0, True)
+    chosen: NDArray[np.int64] = rows[is_last]
     return chosen
 
 
@@ -104,7 +106,7 @@ class Sampling:
             raise InputError(f"unknown sampling policy {self.policy!r}; known are {_FORMS}")
         expected = {"every": 1, "uniform": 1, "keyframes": 0, "windows": 3}[self.policy]
         if len(self.parameters) != expected:
-            raise InputError(f"sampling {self.policy!r} takes {expected} parameters, got {len(self.parameters)}; known are {_FORMS}")
+            raise InputError(f"sampling {str(self)!r}: {self.policy} takes {expected} parameters; known are {_FORMS}")
         if any(p <= 0 for p in self.parameters):
             raise InputError(f"sampling {self}: every parameter must be positive; known are {_FORMS}")
         if self.policy in ("uniform", "windows") and self.parameters[0].denominator != 1:

@@ -42,7 +42,8 @@ class Timeline:
     def shown_at(self, seconds: list[Fraction]) -> NDArray[np.int64]:
         """Index of the frame on screen at each time; -1 before the first frame."""
         pts = np.asarray([self.clock.pts_at(s) for s in seconds], dtype=np.int64)
-        return np.asarray(np.searchsorted(self.pts, pts, side="right") - 1, dtype=np.int64)
+        index: NDArray[np.int64] = np.searchsorted(self.pts, pts, side="right").astype(np.int64) - 1
+        return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +89,37 @@ def packet_timeline(packets: Packets, clock: Clock, promised_pts: int | None) ->
 
 
 def observed_timeline(
-    pts: NDArray[np.int64], dts: NDArray[np.int64], is_key: NDArray[np.bool_], clock: Clock, *, step: int, promised_pts: int | None
+    pts: NDArray[np.int64],
+    dts: NDArray[np.int64],
+    is_key: NDArray[np.bool_],
+    clock: Clock,
+    *,
+    start_pts: int,
+    step: int,
+    promised_pts: int | None,
 ) -> tuple[Timeline, NDArray[np.int64]]:
     """The timeline of decoded frames in the order of output, and for each of its frames the position in that order.
 
     The first of these sources that never steps back is taken: the presentation timestamps; the decoding timestamps, moved so that they
-    begin with the first presentation timestamp; the presentation timestamps with every step back, and every gap, made one ``step``.
+    begin at ``start_pts``; the presentation timestamps with every step back, and every gap, made one ``step``.
     Of frames with one and the same time only the last stays on screen.
     """
-    times = _ascending(pts, dts, step)
+    times = _ascending(pts, dts, start_pts, step)
     order = np.flatnonzero(np.append(np.diff(times) > 0, True))
     times = times[order]
     end = _end(times, max(typical_step(times), step), promised_pts)
     return Timeline(times, is_key[order], _not_after(clock, times), end), order
 
 
-def _ascending(pts: NDArray[np.int64], dts: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+def _ascending(pts: NDArray[np.int64], dts: NDArray[np.int64], start_pts: int, step: int) -> NDArray[np.int64]:
     if np.all(pts != NO_PTS) and np.all(np.diff(pts) >= 0):
         return pts
     known = dts[dts != NO_PTS]
     # Frames that leave the decoder at the end of the stream carry no decoding time: they follow at the usual distance.
     if len(known) > 1 and np.all(dts[: len(known)] != NO_PTS) and np.all(np.diff(known) > 0):
         tail = known[-1] + typical_step(known) * np.arange(1, len(dts) - len(known) + 1)
-        return np.append(known, tail) - known[0] + (pts[0] if pts[0] != NO_PTS else known[0])
+        moved: NDArray[np.int64] = np.concatenate([known, tail]) + (start_pts - int(known[0]))
+        return moved
     times = np.empty_like(pts)
     shift, previous = 0, None
     for i, p in enumerate(pts.tolist()):
