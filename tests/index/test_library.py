@@ -20,7 +20,6 @@ from vlm.errors import (
     InputError,
     LibraryBusy,
     LibraryDamaged,
-    LibraryError,
     LibraryNotFound,
     LibraryReadOnly,
     QueryError,
@@ -254,14 +253,18 @@ def test_a_wrong_argument_is_named(library: Library, arguments: dict):
         library.search("red", **arguments)
 
 
-@pytest.mark.parametrize("query", ["狗在雪地里奔跑", "собака бежит", "un perro corre en la playa", "der Hund und die Katze", "un chien saute"])
+@pytest.mark.parametrize(
+    "query", ["狗在雪地里奔跑", "собака бежит", "un perro corre en la playa", "der Hund und die Katze", "un chien saute"]
+)
 def test_a_query_in_another_language_is_answered_with_a_warning(library: Library, query: str):
     result = library.search(query)
     assert len(result) == 3
     assert "multilingual" in result.warnings[0]
 
 
-@pytest.mark.parametrize("query", ["a dog jumps", "red van", "los angeles at night", "MIT campus", "café", "a man on a street", "two people met"])
+@pytest.mark.parametrize(
+    "query", ["a dog jumps", "red van", "los angeles at night", "MIT campus", "café", "a man on a street", "two people met"]
+)
 def test_an_english_query_is_answered_without_a_warning(library: Library, query: str):
     assert library.search(query).warnings == ()
 
@@ -469,7 +472,7 @@ def test_a_folder_of_other_files_is_not_made_a_library(videos: Path, blocks: str
 
 
 def test_a_file_is_no_library(videos: Path, blocks: str):
-    with pytest.raises(LibraryError, match=r"red\.mp4"):
+    with pytest.raises(InputError, match=r"red\.mp4"):
         Library.open(videos / "red.mp4", encoder=blocks)
 
 
