@@ -52,7 +52,7 @@ def build() -> typer.Typer:
         callback=_before_every_command,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 some files could not be used, 4 nothing found, 130 interrupted.",
     )

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from tests.app.running import Vlm, run_on_terminal
+from tests.app.test_player import install, recorded
+from vlm import Library
+from vlm.index.records import SearchResult
+
+
+def test_hits_are_tab_separated_when_piped(vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str):
+    first, *_ = vlm("search", "red", "--library", colour_library, "--encoder", blocks).rows()
+    rank, score, start, end, video_id, path = first
+    assert (rank, path) == ("1", str(colour_videos / "red.mp4"))
+    assert 0.5 < float(score) <= 1
+    assert (start, end) == ("0.000", "6.000")
+    with Library.open(colour_library) as library:
+        assert library.resolve(path) == int(video_id)
+
+
+def test_quotes_around_the_query_may_be_left_out(vlm: Vlm, colour_library: Path, blocks: str):
+    options = ("--library", colour_library, "--encoder", blocks)
+    assert vlm("search", "a", "white", "scene", *options).out == vlm("search", "a white scene", *options).out
+
+
+def test_json_holds_what_the_library_answers(vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str):
+    found = json.loads(vlm("search", "white", "--library", colour_library, "--encoder", blocks, "-k", 2, "--json").out)
+    assert found["schema"] == "vlm.search/1"
+    assert (found["query"], found["group_by"]) == ("white", "video")
+    assert [hit["rank"] for hit in found["hits"]] == [1, 2]
+    best = found["hits"][0]
+    assert best["path"] == str(colour_videos / "blue then white.mp4")
+    assert (best["start"], best["end"], best["duration"], best["coverage"]) == (8.0, 16.0, 16.0, 1.0)
+    assert best["confidence"] is None
+    assert best["locations"] == [{"path": best["path"]}]
+    assert all(seconds >= 0 for seconds in found["timings"].values())
+
+
+def test_grouping_by_segment_may_give_one_video_twice(vlm: Vlm, colour_library: Path, blocks: str):
+    options = ("--library", colour_library, "--encoder", blocks)
+    assert len({row[4] for row in vlm("search", "blue", *options).rows()}) == 3
+    videos = [row[4] for row in vlm("search", "blue", *options, "--group-by", "segment").rows()]
+    assert len(videos) > len(set(videos))
+
+
+def test_files_that_changed_since_the_last_add_are_told(vlm: Vlm, own_library: Path, videos: Path, blocks: str):
+    os.utime(videos / "red.mp4", ns=(1, 1))
+    (videos / "green.mkv").unlink()
+    done = vlm("search", "red", "--library", own_library, "--encoder", blocks)
+    assert "1 file changed and 1 file went away since the last add" in done.err
+    found = json.loads(vlm("search", "red", "--library", own_library, "--encoder", blocks, "--json").out)
+    assert "1 file changed" in found["warnings"][0]
+
+
+def test_a_query_in_another_language_is_answered_with_a_warning(vlm: Vlm, colour_library: Path, blocks: str):
+    done = vlm("search", "ein Hund auf der Wiese", "--library", colour_library, "--encoder", blocks)
+    assert len(done.rows()) == 3
+    assert "warning: the query looks like German" in done.err
+
+
+def test_no_hit_is_said_and_makes_exit_code_4(vlm: Vlm, colour_library: Path, blocks: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Library, "search", lambda *_, **__: SearchResult("red", ()))
+    done = vlm("search", "red", "--library", colour_library, "--encoder", blocks, code=4)
+    assert done.out == ""
+    assert "nothing found for 'red'" in done.err
+    assert json.loads(vlm("search", "red", "--library", colour_library, "--encoder", blocks, "--json", code=4).out)["hits"] == []
+
+
+@pytest.mark.parametrize(("query", "complaint"), [("  ", "empty"), ("word " * 10_000, "10,000 words"), (b"caf\xe9", "not valid UTF-8")])
+def test_a_query_that_cannot_be_searched_is_refused(vlm: Vlm, colour_library: Path, blocks: str, query: str | bytes, complaint: str):
+    done = vlm("search", query, "--library", colour_library, "--encoder", blocks, code=1)
+    assert complaint in done.err
+    assert len(done.err) < 500
+
+
+@pytest.mark.parametrize("options", [["-k", "0"], ["--group-by", "colour"], ["--open", "0"], ["-k", "3", "--open", "4"]])
+def test_an_option_out_of_its_rule_is_a_usage_error(vlm: Vlm, colour_library: Path, options: list[str]):
+    vlm("search", "red", "--library", colour_library, *options, code=2)
+
+
+def test_a_plug_in_must_be_named_again_and_the_flag_is_printed(vlm: Vlm, colour_library: Path, blocks: str):
+    assert f"--encoder {blocks}" in vlm("search", "red", "--library", colour_library, code=1).err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_table_fits_the_terminal(colour_library: Path, blocks: str, columns: int):
+    done = run_on_terminal(["search", "red", "--library", colour_library, "--encoder", blocks, "-k", "2"], columns=columns)
+    assert done.code == 0
+    head, first, second, *rest = done.out.splitlines()
+    assert rest == []
+    assert head.split() == ["#", "score", "time", "id", "video"]
+    assert first.split()[2] == "0:00-0:06"
+    assert first.rstrip().endswith("red.mp4")
+    assert max(cell_len(line.rstrip()) for line in (head, first, second)) <= columns
+
+
+def test_open_starts_a_player_at_the_hits_first_second(
+    vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    install(tmp_path, "recorder")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    monkeypatch.setenv("VLM_PLAYER", f"{tmp_path / 'recorder'} {{start}} {{path}}")
+    done = vlm("search", "white", "--library", colour_library, "--encoder", blocks, "--open", 1)
+    assert recorded(tmp_path / "record") == ["8.000", str(colour_videos / "blue then white.mp4")]
+    assert "from 0:08 on" in done.err
+
+
+def test_open_takes_another_copy_where_the_first_is_gone(
+    vlm: Vlm, own_library: Path, videos: Path, blocks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy = videos / "z red.mp4"
+    copy.write_bytes((videos / "red.mp4").read_bytes())
+    vlm("add", videos, "--library", own_library, "--encoder", blocks)
+    (videos / "red.mp4").unlink()
+    install(tmp_path, "recorder")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    monkeypatch.setenv("VLM_PLAYER", f"{tmp_path / 'recorder'} {{path}}")
+    done = vlm("search", "red", "--library", own_library, "--encoder", blocks, "--open", 1)
+    assert recorded(tmp_path / "record") == [str(copy)]
+    assert "cannot be started at a moment: go to 0:00" in done.err
+
+
+def test_opening_a_hit_whose_file_is_gone_is_a_clear_error(
+    vlm: Vlm, own_library: Path, videos: Path, blocks: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("VLM_PLAYER", "true {path}")
+    (videos / "red.mp4").unlink()
+    done = vlm("search", "red", "--library", own_library, "--encoder", blocks, "--open", 1, code=1)
+    assert "error: cannot play" in done.err
+    assert "red.mp4" in done.err
+
+
+def test_opening_more_than_was_found_is_a_clear_error(vlm: Vlm, colour_library: Path, blocks: str):
+    done = vlm("search", "red", "--library", colour_library, "--encoder", blocks, "--open", 7, code=1)
+    assert "there is no hit 7 to open: the search found 3" in done.err
