@@ -51,14 +51,12 @@ def test_pixels_are_within_two_grey_levels_of_pillow_on_the_full_frame(shared: P
         assert np.abs(got.astype(int) - expected).mean() <= MEAN_DIFFERENCE, resize
 
 
-def test_four_recordings_of_one_scene_held_differently_come_out_alike(shared: Path) -> None:
-    pictures = []
-    for degrees in (0, 90, 180, 270):
-        with av.open(str(shared / f"data/awkward/decord_video_{degrees}.mov")) as container:
-            frame = next(container.decode(video=0))
-            displayed = orientation_of(frame).displayed(frame.width, frame.height, None)
-            assert displayed == ((568, 320) if degrees % 180 == 0 else (320, 568))
-            pictures.append(Scaler(Framing(height=64, width=64, resize="squash"), pixel_aspect=None).pixels(frame).astype(int))
-    for picture in pictures[1:]:
-        closest = min(range(4), key=lambda turns: np.abs(np.rot90(picture, turns) - pictures[0]).mean())
-        assert closest == 0
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_a_phone_held_in_any_way_gives_an_upright_picture(shared: Path, degrees: int) -> None:
+    # The files are named by the clockwise turn that makes their lettering legible (looked at by eye).
+    with av.open(str(shared / f"data/awkward/decord_video_{degrees}.mov")) as container:
+        frame = next(container.decode(video=0))
+    upright = np.rot90(frame.to_ndarray(format="rgb24"), -degrees // 90)
+    expected = np.asarray(Image.fromarray(np.ascontiguousarray(upright)).resize((64, 64), Image.Resampling.BICUBIC))
+    got = Scaler(Framing(height=64, width=64, resize="squash"), pixel_aspect=None).pixels(frame)
+    assert np.abs(got.astype(int) - expected).mean() <= MEAN_DIFFERENCE
