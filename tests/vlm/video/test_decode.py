@@ -4,6 +4,7 @@ import io
 import os
 from fractions import Fraction
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -179,6 +180,23 @@ def test_damage_in_the_middle_costs_its_group_of_pictures(make_video: MakeVideo,
     assert outcome.status == "partial"
     assert outcome.coverage == pytest.approx(0.9, abs=0.02)
     assert numbers_of(batches) == [*range(40), *range(50, 100)]
+
+
+@pytest.mark.parametrize("change", ["removed", "cut"])
+def test_a_file_that_changes_while_it_is_read_ends_cleanly(make_video: MakeVideo, tmp_path: Path, change: str) -> None:
+    path = tmp_path / "changing.mov"
+    path.write_bytes(make_video("steady.mov", 400, codec="mjpeg", pixel_format="yuvj420p", size=(320, 240)).read_bytes())
+    assert path.stat().st_size > 1 << 20  # far more than the demuxer reads ahead
+    items = decode(path, ALL, NUMBER_FRAMING, batch_rows=1)
+    kept = [next(items), next(items)]
+    if change == "removed":
+        path.unlink()  # the open file stays readable
+    else:
+        os.truncate(path, path.stat().st_size // 2)
+    _, batches, outcome = collect(chain(kept, items))
+    assert outcome.status == ("complete" if change == "removed" else "partial")
+    assert numbers_of(batches)[:100] == list(range(100))
+    assert (len(batches) == 400) == (change == "removed")
 
 
 def test_a_picture_stream_that_starts_after_the_sound_keeps_its_offset(tmp_path: Path) -> None:
