@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vlm import __version__
-from vlm.app.commands import add, catalog, check, doctor, search
+from vlm.app.commands import add, catalog, check, doctor, models, search
 from vlm.app.console import emit, fail, leave_closed_pipe, note
 from vlm.app.exits import ExitCode
 from vlm.errors import VlmError
@@ -64,6 +64,7 @@ def build() -> typer.Typer:
     app.command("stats")(catalog.stats)
     app.command("check")(check.check)
     app.command("doctor")(doctor.doctor)
+    app.command("models")(models.models)
     return app
 
 

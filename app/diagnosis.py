@@ -139,19 +139,14 @@ def _devices() -> Iterator[FindingOutput]:
 
 def models() -> Iterator[FindingOutput]:
     """Models that are on this disk, and installed plug-ins."""
-    from vlm.encoders.presets import PRESETS, cache_folder, download_plan
+    from vlm.app.models import known_models
 
-    here = [preset.name for preset in PRESETS if (plan := download_plan(preset.spec)) is not None and plan.cached]
-    yield finding("models", "cache", "ok", str(cache_folder()), "HF_HOME or HF_HUB_CACHE puts it elsewhere")
-    yield finding(
-        "models",
-        "presets here",
-        "ok",
-        ", ".join(here) or "none",
-        "" if here else "the first vlm add downloads the default; without a network name a local one: docs/install.md",
-    )
-    plugins = sorted(metadata.entry_points(group="vlm.encoders"), key=lambda plugin: plugin.name)
-    yield finding("models", "plug-ins", "ok", ", ".join(f"{plugin.name} ({plugin.value})" for plugin in plugins) or "none")
+    known = known_models()
+    here = [preset.spec for preset in known.presets if preset.cached]
+    way_out = "" if here else "the first vlm add downloads one; without a network: docs/install.md"
+    yield finding("models", "cache", "ok", known.cache.path, "HF_HOME moves it")
+    yield finding("models", "presets here", "ok", ", ".join(here) or "none", way_out)
+    yield finding("models", "plug-ins", "ok", ", ".join(f"{plugin.name} ({plugin.target})" for plugin in known.plugins) or "none")
 
 
 def players() -> Iterator[FindingOutput]:

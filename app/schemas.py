@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 if TYPE_CHECKING:
+    from vlm.encoders.presets import Preset
     from vlm.index.records import AddEstimate, AddReport, FileDone, LibraryStats, Location, Quarantined, SearchResult, VideoRecord
     from vlm.types import Hit
 
@@ -338,6 +339,61 @@ class CheckOutput(Output):
     problems: list[str]
     changed_files: list[PlaceOutput]
     missing_files: list[PlaceOutput]
+
+
+class MeasuredOutput(Output):
+    """A speed that was measured."""
+
+    frames_per_second: float
+    precision: str
+    machine: str
+
+
+class PresetOutput(Output):
+    """A model that has a preset."""
+
+    spec: str
+    is_default: bool
+    cached: bool
+    good_for: str
+    dim: int
+    parameters: int
+    download_bytes: int
+    licence: str
+    languages: list[str]
+    repository: str
+    measured: list[MeasuredOutput]
+
+    @classmethod
+    def of(cls, preset: Preset, *, is_default: bool, cached: bool) -> Self:
+        """The output of a preset."""
+        same = ("spec", "good_for", "dim", "parameters", "download_bytes", "licence", "repository")
+        return cls(
+            **{name: getattr(preset, name) for name in same},
+            is_default=is_default,
+            cached=cached,
+            languages=list(preset.languages),
+            measured=[
+                MeasuredOutput(frames_per_second=speed.frames_per_second, precision=speed.precision, machine=speed.machine)
+                for speed in preset.measured
+            ],
+        )
+
+
+class PluginOutput(Output):
+    """An encoder that an installed package offers."""
+
+    name: str
+    target: str
+
+
+class ModelsOutput(Output):
+    """``vlm models --json``."""
+
+    schema_name: Literal["vlm.models/1"] = Field(default="vlm.models/1", serialization_alias="schema")
+    cache: PlaceOutput
+    presets: list[PresetOutput]
+    plugins: list[PluginOutput]
 
 
 class FindingOutput(Output):
