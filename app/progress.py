@@ -18,9 +18,10 @@ _LINE_EVERY_SECONDS = 30.0
 
 
 def describe(progress: AddProgress) -> str:
-    """Files, length of video, frames a second and the time that is left: ``12/80 files  1.2 h  84 frames/s  3:12 left``."""
+    """Files, length of video, frames a second and the time that is left: ``12/80 files  1.2 h of video  84 frames/s  3:12 left``."""
     rate = progress.num_rows / progress.elapsed_seconds if progress.elapsed_seconds > 0 else 0.0
-    parts = [f"{progress.done_files}/{progress.total_files} files", duration(progress.seconds_of_video), f"{rate:.0f} frames/s"]
+    length = duration(progress.seconds_of_video)
+    parts = [f"{progress.done_files}/{progress.total_files} files", f"{length} of video", f"{rate:.0f} frames/s"]
     if progress.eta_seconds is not None:
         parts.append(f"{clock_time(progress.eta_seconds)} left")
     return "  ".join(parts)
@@ -57,7 +58,7 @@ class AddDisplay:
 
     def _update_bar(self, progress: AddProgress) -> None:
         if self._bar is None:
-            columns = (BarColumn(bar_width=20), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+            columns = (BarColumn(bar_width=12), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
             self._bar = Progress(*columns, console=note_console(), transient=True)
             self._task = self._bar.add_task("", total=1.0)
             self._bar.start()
