@@ -175,19 +175,19 @@ def _decode_planned(opened: _Opened) -> Iterator[Frames | DecodeOutcome]:
             index = index_at.pop(frame.pts, None) if frame.pts is not None else None
             if index is None:
                 continue
-            _expect(expected, index, damage.is_lost[positions])
+            _expect(expected, index, positions, damage)
             yield from _add(assembler, index, frame, scaler, request)
-        _expect(expected, None, damage.is_lost[positions])
+        _expect(expected, None, positions, damage)
     yield from assembler.finish()
     yield _finish(opened, timeline, damage)
 
 
-def _expect(expected: Iterator[int], index: int | None, is_lost: NDArray[np.bool_]) -> None:
+def _expect(expected: Iterator[int], index: int | None, positions: NDArray[np.int64], damage: Damage) -> None:
     """Moves on to the wanted frame ``index``, or to the end; frames in between must be known as lost."""
     for passed in expected:
         if passed == index:
             return
-        if not is_lost[passed]:
+        if not damage.is_lost[positions[passed]]:
             raise _TableRefuted
     if index is not None:
         raise _TableRefuted  # it came after a later one

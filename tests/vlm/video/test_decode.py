@@ -186,7 +186,7 @@ def test_damage_in_the_middle_costs_its_group_of_pictures(make_video: MakeVideo,
 def test_a_file_that_changes_while_it_is_read_ends_cleanly(make_video: MakeVideo, tmp_path: Path, change: str) -> None:
     path = tmp_path / "changing.mov"
     path.write_bytes(make_video("steady.mov", 400, codec="mjpeg", pixel_format="yuvj420p", size=(320, 240)).read_bytes())
-    assert path.stat().st_size > 1 << 20  # far more than the demuxer reads ahead
+    assert path.stat().st_size > 500_000  # far more than the demuxer reads ahead
     items = decode(path, ALL, NUMBER_FRAMING, batch_rows=1)
     kept = [next(items), next(items)]
     if change == "removed":
