@@ -126,9 +126,10 @@ def _encode_rate(encoder: Encoder | None, spec: str | Encoder) -> tuple[float | 
     """Rows a second that the encoder takes, and where the figure comes from."""
     if encoder is None:
         preset = find_preset(spec) if isinstance(spec, str) else None
-        if preset is None or not preset.frames_per_second:
+        if preset is None or not preset.measured:
             return None, "unknown before the weights are here"
-        return preset.frames_per_second, f"decoding timed here, encoding from the preset's table ({preset.measured_on})"
+        slowest = min(preset.measured, key=lambda m: m.frames_per_second)  # a table's machine is not this one: promise the least of it
+        return slowest.frames_per_second, f"decoding timed here, encoding as measured on {slowest.machine}"
     framing = encoder.preprocessing.framing
     pixels = np.random.default_rng(0).integers(0, 256, (_ENCODE_ROWS, framing.height, framing.width, 3), dtype=np.uint8)
 

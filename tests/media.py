@@ -27,7 +27,9 @@ def scene_video(
     height, width = size
     target = Path(os.fsdecode(path)) if isinstance(path, bytes) else path
     plain = target.with_name(f"plain-{abs(hash((str(target), seed))):x}.part")  # FFmpeg takes no undecodable name; the file is renamed
-    with av.open(str(plain), "w", format=container or {".mkv": "matroska", ".webm": "webm", ".gif": "gif"}.get(target.suffix, "mp4")) as out:
+    with av.open(
+        str(plain), "w", format=container or {".mkv": "matroska", ".webm": "webm", ".gif": "gif"}.get(target.suffix, "mp4")
+    ) as out:
         stream = out.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, rate)

@@ -195,7 +195,7 @@ def test_an_error_in_the_listener_stops_the_run_and_leaves_a_sound_library(video
         with pytest.raises(RuntimeError, match="listener"):
             library.add(videos, on_event=listen)
         assert library.verify() == []
-        assert {s for s in statuses(library.add(videos)).values()} <= {"added", "unchanged", "resumed"}
+        assert set(statuses(library.add(videos)).values()) <= {"added", "unchanged", "resumed"}
         assert len(library.videos()) == 3
 
 

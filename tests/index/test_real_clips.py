@@ -1,4 +1,4 @@
-"""The whole path on real pixels: every clip and every awkward file of ../shared through the offline encoder that has seen the real world."""
+"""The whole path on real pixels: every clip and awkward file of ../shared, through the offline encoder that has seen the real world."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Photo:
     name = "python:tests/plugins/photo.py:photo"
     dim = 384
     thread_safe = False
-    preprocessing = Preprocessing(Framing(height=224, width=224, resize="squash", interpolation="bilinear"))
+    preprocessing = Preprocessing(Framing(height=224, width=224, resize="squash", interpolation="bilinear", scale_from="planes"))
 
     def __init__(self) -> None:
         with warnings.catch_warnings():

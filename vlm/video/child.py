@@ -93,6 +93,7 @@ class Child:
         code = self._process.wait()
         for thread in self._threads:
             thread.join()
+        self._tell_of_the_end()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert pipe is not None
             try:
@@ -102,6 +103,16 @@ class Child:
         how = f"signal {_signal_name(-code)}" if code < 0 else f"exit status {code}"
         words = next((line for line in reversed(self._last_words) if line), "")
         return f"{how} ({words})" if words else how
+
+    def _tell_of_the_end(self) -> None:
+        """Wakes whoever still waits in ``receive``: nobody else puts messages any more."""
+        while True:
+            try:
+                self._messages.put_nowait(None)
+            except queue.Full:
+                self._messages.get_nowait()
+            else:
+                return
 
     @property
     def _messages_ended(self) -> bool:

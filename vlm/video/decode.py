@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -28,7 +28,7 @@ from vlm.video.rows import RowAssembler
 from vlm.video.sample import Sampling
 from vlm.video.scale import Scaler
 from vlm.video.streaminfo import container_end, describe_stream, stream_end
-from vlm.video.timeline import NO_PTS, Packets, Timeline, observed_timeline, packet_timeline
+from vlm.video.timeline import NO_PTS, Packets, Timeline, clock_within, observed_timeline, packet_timeline
 
 
 class Listener(Protocol):
@@ -139,6 +139,10 @@ def _open(request: DecodeRequest, threads: int, listener: Listener) -> _Opened:
         pixel_aspect = stream.sample_aspect_ratio
     if not len(packets):
         raise UndecodableVideo(f"{display_name(request.path)} has a picture stream without a single packet{broken and f': {broken}'}")
+    clock = clock_within(info.clock, packets)
+    promised = info.promised_seconds
+    shifted = None if promised is None else promised + float(info.clock.zero - clock.zero)
+    info = replace(info, clock=clock, promised_seconds=shifted)
     return _Opened(request, info, packets, broken, extent, pixel_aspect, threads, listener)
 
 
@@ -206,7 +210,13 @@ def _decode_observed(opened: _Opened, after_pts: int | None) -> Iterator[Frames 
         raise UndecodableVideo(f"{display_name(request.path)} gives no frame: {damage.reason or 'its packets hold no picture'}")
     all_pts, all_dts, keys = (np.asarray(column) for column in zip(*seen, strict=True))
     timeline, order = observed_timeline(
-        all_pts, all_dts, keys, opened.info.clock, start_pts=_first_time(packets), step=_rate_step(opened), promised_pts=opened.promised_pts
+        all_pts,
+        all_dts,
+        keys,
+        opened.info.clock,
+        start_pts=_first_time(packets, opened.info.clock),
+        step=_rate_step(opened),
+        promised_pts=opened.promised_pts,
     )
     assembler = _assembler(opened, timeline, after_pts)
     index_at = {int(order[i]): i for i in assembler.wanted.tolist()}
@@ -244,10 +254,10 @@ def _add(assembler: RowAssembler, index: int, frame: VideoFrame, scaler: Scaler,
         ) from error
 
 
-def _first_time(packets: Packets) -> int:
-    """The first timestamp of any kind that the container gives; 0 where it gives none."""
+def _first_time(packets: Packets, clock: Clock) -> int:
+    """The first timestamp of any kind that the container gives, but not before the clock's zero; 0 where it gives none."""
     given = np.concatenate([column[column != NO_PTS][:1] for column in (packets.dts, packets.pts)])
-    return int(given[0]) if len(given) else 0
+    return max(int(given[0]), clock.pts_at(Fraction(0))) if len(given) else 0
 
 
 def _rate_step(opened: _Opened) -> int:

@@ -18,12 +18,11 @@ from vlm.video.geometry import Orientation, compose, fit_within, place
 THUMBNAIL_EDGE = 160
 _JPEG_QUALITY = 80
 
-# Up to this many pixels a frame becomes RGB at full size first, as a model's own transform sees it (within 0.5 grey levels of PIL). Larger
-# ones are scaled straight from the stored planes: a third of the time and none of the memory, within 2 grey levels.
+# Up to this many pixels a frame becomes RGB at full size first where the framing asks for it: within 0.5 grey levels of PIL. Larger ones
+# are scaled straight from the stored planes all the same: a third of the time and none of the memory, within 2 grey levels.
 _EXACT_PIXELS = 4_000_000
 
 _KERNELS = {"bicubic": Interpolation.BICUBIC, "bilinear": Interpolation.BILINEAR}
-_ROUNDING = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:
@@ -53,6 +52,10 @@ class Scaler:
         displayed = orientation.displayed(frame.width, frame.height, self._pixel_aspect)
         placement = place(*displayed, self._framing)
         kernel = _KERNELS[self._framing.interpolation]
+        if self._framing.scale_from == "rgb":
+            kernel |= Interpolation.FULL_CHR_H_INT
+            if frame.width * frame.height <= _EXACT_PIXELS:
+                frame = self._to_rgb.reformat(frame, format="rgb24", threads=self._threads)
         resized = self._resize(self._to_input, frame, orientation, (placement.width, placement.height), kernel)
         return compose(resized, placement, self._framing)
 
@@ -72,8 +75,7 @@ class Scaler:
         """Upright pixels of the displayed ``size`` (width, height)."""
         # Scaling before turning: the kernels are separable and symmetric, so the order does not show, and the small picture is turned.
         width, height = size[::-1] if orientation.swaps_axes else size
-        if frame.width * frame.height <= _EXACT_PIXELS:
-            frame = self._to_rgb.reformat(frame, format="rgb24", threads=self._threads)
-        frame = reformatter.reformat(frame, width, height, "rgb24", interpolation=int(kernel | _ROUNDING), threads=self._threads)
+        interpolation = int(kernel | Interpolation.ACCURATE_RND)
+        frame = reformatter.reformat(frame, width, height, "rgb24", interpolation=interpolation, threads=self._threads)
         pixels: NDArray[np.uint8] = frame.to_ndarray()  # type: ignore[assignment]  # rgb24 is uint8
         return orientation.upright(pixels)

@@ -80,12 +80,18 @@ class Packets:
         return bool(np.any(np.diff(self.pts[~self.is_hidden]) < 0))
 
 
+def clock_within(clock: Clock, packets: Packets) -> Clock:
+    """The clock, with its zero moved back where a packet would else be shown before it."""
+    known = packets.pts[~packets.is_hidden & (packets.pts != NO_PTS)]
+    return Clock(clock.time_base, min(clock.zero, int(known.min()) * clock.time_base)) if len(known) else clock
+
+
 def packet_timeline(packets: Packets, clock: Clock, promised_pts: int | None) -> Timeline:
     """The timeline of a table that tells presentation."""
     shown = packets.shown
     pts = packets.pts[shown]
     step = max(typical_step(pts), int(packets.duration[shown[-1]]), 1)
-    return Timeline(pts, packets.is_key[shown], _not_after(clock, pts), _end(pts, step, promised_pts))
+    return Timeline(pts, packets.is_key[shown], clock, _end(pts, step, promised_pts))
 
 
 def observed_timeline(
@@ -108,7 +114,7 @@ def observed_timeline(
     order = np.flatnonzero(np.append(np.diff(times) > 0, True))
     times = times[order]
     end = _end(times, max(typical_step(times), step), promised_pts)
-    return Timeline(times, is_key[order], _not_after(clock, times), end), order
+    return Timeline(times, is_key[order], clock, end), order
 
 
 def _ascending(pts: NDArray[np.int64], dts: NDArray[np.int64], start_pts: int, step: int) -> NDArray[np.int64]:
@@ -130,11 +136,6 @@ def _ascending(pts: NDArray[np.int64], dts: NDArray[np.int64], start_pts: int, s
             now = p + shift
         times[i] = previous = now
     return times
-
-
-def _not_after(clock: Clock, pts: NDArray[np.int64]) -> Clock:
-    """The clock, with its zero moved back where the first frame would else be shown before it."""
-    return Clock(clock.time_base, min(clock.zero, int(pts[0]) * clock.time_base))
 
 
 def _end(pts: NDArray[np.int64], step: int, promised_pts: int | None) -> int:

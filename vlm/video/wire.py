@@ -5,6 +5,7 @@ No pickle: a child that a hostile file has taken over can send wrong pictures, b
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
 from base64 import b64decode, b64encode
@@ -75,7 +76,7 @@ def pack_request(request: DecodeRequest) -> Header:
         "path": b64encode(request.path).decode(),
         "digest": request.digest,
         "sampling": str(request.sampling),
-        "framing": [framing.height, framing.width, framing.resize, framing.interpolation, framing.fill],
+        "framing": dataclasses.asdict(framing),
         "after_pts": request.after_pts,
         "thumbnail_seconds": request.thumbnail_seconds,
         "batch_rows": request.batch_rows,
@@ -84,12 +85,11 @@ def pack_request(request: DecodeRequest) -> Header:
 
 def unpack_request(header: Header) -> DecodeRequest:
     """The request that ``pack_request`` packed."""
-    height, width, resize, interpolation, fill = header["framing"]
     return DecodeRequest(
         path=b64decode(header["path"]),
         digest=header["digest"],
         sampling=Sampling.parse(header["sampling"]),
-        framing=Framing(height=height, width=width, resize=resize, interpolation=interpolation, fill=fill),
+        framing=Framing(**header["framing"]),
         after_pts=header["after_pts"],
         thumbnail_seconds=header["thumbnail_seconds"],
         batch_rows=header["batch_rows"],

@@ -51,6 +51,15 @@ def test_pixels_are_within_two_grey_levels_of_pillow_on_the_full_frame(shared: P
         assert np.abs(got.astype(int) - expected).mean() <= MEAN_DIFFERENCE, resize
 
 
+@pytest.mark.parametrize("file", ["clips/sam2_juggle.mp4", "clips/nasa_13013.mp4", "awkward/torchcodec_bt709_full_range.mp4"])
+def test_scaling_from_the_planes_gives_the_pixels_of_ffmpegs_own_scaler(shared: Path, file: str) -> None:
+    with av.open(str(shared / "data" / file)) as container:
+        frame = next(container.decode(video=0))
+    framing = Framing(height=224, width=224, resize="squash", interpolation="bilinear", scale_from="planes")
+    expected = frame.reformat(224, 224, "rgb24", interpolation="BILINEAR").to_ndarray()
+    assert np.abs(Scaler(framing, pixel_aspect=None).pixels(frame).astype(int) - expected).mean() <= 0.05
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_a_phone_held_in_any_way_gives_an_upright_picture(shared: Path, degrees: int) -> None:
     # The files are named by the clockwise turn that makes their lettering legible (looked at by eye).

@@ -318,3 +318,23 @@ def test_every_message_arrives_as_it_was_sent() -> None:
     assert again.thumbnails == frames.thumbnails
     error = wire.unpack_error(wire.pack_error(NotAVideo("no")))
     assert (type(error), str(error)) == (NotAVideo, "no")
+
+
+def test_closing_from_another_thread_wakes_the_one_who_waits() -> None:
+    decoder = scripted("begin(); time.sleep(3600)", deadline_seconds=60.0)
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            collect(decoder.decode(request(Path("hangs.mp4"))))
+        except BaseException as error:
+            caught.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    while decoder.child_pid is None:
+        time.sleep(0.01)
+    decoder.close()
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+    assert isinstance(caught[0], DecoderCrashed)

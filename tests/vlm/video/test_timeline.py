@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vlm.errors import InputError
 from vlm.types import Clock
 from vlm.video.coverage import ends_before, missing_tail, outcome
-from vlm.video.timeline import NO_PTS, Packets, Timeline, observed_timeline, packet_timeline
+from vlm.video.timeline import NO_PTS, Packets, Timeline, clock_within, observed_timeline, packet_timeline
 
 CLOCK = Clock(Fraction(1, 25))
 
@@ -65,7 +65,9 @@ def test_the_last_frame_stays_as_long_as_its_packet_says_but_not_past_the_promis
 
 
 def test_a_first_frame_before_zero_moves_zero_back() -> None:
-    assert packet_timeline(packets([-3, 0, 1]), CLOCK, None).clock.zero == Fraction(-3, 25)
+    assert clock_within(CLOCK, packets([-3, 0, 1])).zero == Fraction(-3, 25)
+    assert clock_within(CLOCK, packets([-3, 0, 1], hidden=(0,))) == CLOCK
+    assert clock_within(CLOCK, packets([NO_PTS, NO_PTS])) == CLOCK
 
 
 def test_frames_with_ascending_times_keep_them() -> None:
