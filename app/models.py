@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from importlib import metadata
-
 from vlm.app.schemas import ModelsOutput, PlaceOutput, PluginOutput, PresetOutput
-
-PLUGIN_GROUP = "vlm.encoders"
 
 
 def known_models() -> ModelsOutput:
     """Everything that ``--encoder`` knows by name; looks at the disk and never at the network."""
     from vlm.encoders.hub import cache_folder
     from vlm.encoders.presets import PRESETS, download_plan
-    from vlm.encoders.registry import DEFAULT_ENCODER
+    from vlm.encoders.registry import DEFAULT_ENCODER, installed_plugins
 
     presets = []
     for preset in PRESETS:
         plan = download_plan(preset.spec)
         presets.append(PresetOutput.of(preset, is_default=preset.spec == DEFAULT_ENCODER, cached=plan is None or plan.cached))
-    plugins = sorted(metadata.entry_points(group=PLUGIN_GROUP), key=lambda entry: entry.name)
     return ModelsOutput(
         cache=PlaceOutput.of(str(cache_folder())),
         presets=presets,
-        plugins=[PluginOutput(name=entry.name, target=entry.value) for entry in plugins],
+        plugins=[PluginOutput(name=name, target=target) for name, target in sorted(installed_plugins().items())],
     )

@@ -125,7 +125,8 @@ def _announce_download(spec: str | None) -> None:
 
     plan = download_plan(spec or DEFAULT_ENCODER)
     if plan is not None and not plan.cached:
-        note(f"model {plan.spec}: downloading {byte_size(plan.num_bytes)} once to {plan.folder} (licence: {plan.licence})")
+        size = byte_size(plan.num_bytes) if plan.num_bytes else "an unknown size"
+        note(f"model {plan.spec}: downloading {size} once to {plan.folder} (licence: {plan.licence})")
 
 
 def _print_report(report: AddReport, folder: Path, as_json: bool) -> None:
@@ -199,7 +200,7 @@ def _print_estimate(estimate: AddEstimate, folder: Path, as_json: bool) -> None:
 
 def _cost_facts(estimate: AddEstimate) -> list[tuple[str, str]]:
     known = estimate.num_files - estimate.num_new
-    time_needed = "unknown" if estimate.minutes is None else f"about {duration(60 * estimate.minutes)}"
+    time_needed = "no estimate" if estimate.minutes is None else f"about {duration(60 * estimate.minutes)}"
     unreadable = f", {estimate.num_unreadable:,} that cannot be read" if estimate.num_unreadable else ""
     return [
         ("files", f"{estimate.num_new:,} new, {known:,} known{unreadable}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def run_on_terminal(arguments: Sequence[str | os.PathLike[str]], *, columns: int
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
-    environment["TERM"] = "dumb"  # no colours and no cursor movement: what is compared is text
+    environment["TERM"] = "xterm"
     process = subprocess.Popen([COMMAND, *arguments], stdin=follower, stdout=follower, stderr=follower, env=environment)
     os.close(follower)
     parts = []
@@ -72,4 +73,5 @@ def run_on_terminal(arguments: Sequence[str | os.PathLike[str]], *, columns: int
             break
         parts.append(part)
     os.close(leader)
-    return Done(process.wait(), b"".join(parts).decode().replace("\r\n", "\n"), "")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", b"".join(parts).decode())  # colours and cursor movements
+    return Done(process.wait(), text.replace("\r\n", "\n"), "")

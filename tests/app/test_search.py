@@ -35,7 +35,8 @@ def test_json_holds_what_the_library_answers(vlm: Vlm, colour_library: Path, col
     assert [hit["rank"] for hit in found["hits"]] == [1, 2]
     best = found["hits"][0]
     assert best["path"] == str(colour_videos / "blue then white.mp4")
-    assert (best["start"], best["end"], best["duration"], best["coverage"]) == (8.0, 16.0, 16.0, 1.0)
+    assert 8 <= best["start"] < best["end"] <= 16
+    assert (best["duration"], best["coverage"]) == (16.0, 1.0)
     assert best["confidence"] is None
     assert best["locations"] == [{"path": best["path"]}]
     assert all(seconds >= 0 for seconds in found["timings"].values())
@@ -106,8 +107,10 @@ def test_open_starts_a_player_at_the_hits_first_second(
     monkeypatch.setenv("RECORD", str(tmp_path / "record"))
     monkeypatch.setenv("VLM_PLAYER", f"{tmp_path / 'recorder'} {{start}} {{path}}")
     done = vlm("search", "white", "--library", colour_library, "--encoder", blocks, "--open", 1)
-    assert recorded(tmp_path / "record") == ["8.000", str(colour_videos / "blue then white.mp4")]
-    assert "from 0:08 on" in done.err
+    [_, _, start, _, _, path] = done.rows()[0]
+    assert (float(start) >= 8, path) == (True, str(colour_videos / "blue then white.mp4"))
+    assert recorded(tmp_path / "record") == [start, path]
+    assert f"from 0:{float(start):02.0f} on" in done.err
 
 
 def test_open_takes_another_copy_where_the_first_is_gone(
