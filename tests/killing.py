@@ -50,13 +50,15 @@ def alive(pid: int) -> bool:
 
 def run_and_kill(folder: Path, videos: Path, spec: str, after_seconds: float) -> tuple[list[dict], bool]:
     """The files that ``vlm add`` said were settled before it was killed, and whether it had ended by itself."""
-    command = [sys.executable, "-m", "vlm.app.cli", "add", str(videos), "--library", str(folder), "--encoder", spec, "--json"]
+    vlm = str(Path(sys.executable).with_name("vlm"))
+    command = [vlm, "add", str(videos), "--library", str(folder), "--encoder", spec, "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             process.wait(after_seconds)
             ended = True
         except subprocess.TimeoutExpired:
             ended = False
+        assert not ended or process.returncode == 0, f"vlm add ended with {process.returncode}"
         decoders = children_of(process.pid)
         process.send_signal(signal.SIGKILL)
         printed, _ = process.communicate()
@@ -92,10 +94,15 @@ def check(folder: Path, settled: list[dict], videos: Path, encoder: object, quer
         return len(records), library.stats().num_unfinished
 
 
-def kill_rounds(
-    work: Path, videos: Path, encoder: object, spec: str, *, rounds: int, longest_seconds: float, seed: int, query: str = "red"
-) -> Tally:
-    """Kills ``rounds`` runs of ``add``, each at a random moment, resuming one library until it is whole and then beginning another."""
+def kill_rounds(work: Path, videos: Path, encoder: object, spec: str, *, rounds: int, seed: int, query: str = "red") -> Tally:
+    """Kills ``rounds`` runs of ``add``, each at a random moment, resuming one library until it is whole and then beginning another.
+
+    The moments spread over the time that one run takes from its start to its end.
+    """
+    begin = time.monotonic()
+    _, ended = run_and_kill(work / "uninterrupted", videos, spec, 600)
+    assert ended
+    longest_seconds = 1.05 * (time.monotonic() - begin)
     rng = random.Random(seed)
     total = len(list(videos.iterdir()))
     tally = Tally()

@@ -17,16 +17,17 @@ def many_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(16):
         scene_video(folder / f"{number:02}.mp4", [(colours[number % 4], 4)], seed=number)
     for number in range(2):
-        scene_video(folder / f"long {number}.mp4", [(colours[i % 4], 60) for i in range(20)], rate=5, seed=number)
+        scene_video(folder / f"long {number}.mp4", [(colours[i % 4], 60) for i in range(10)], rate=2, seed=number)
     return folder
 
 
 @pytest.mark.timeout(600)
 def test_kill_at_fifty_random_moments_loses_nothing_committed(many_videos: Path, tmp_path: Path, blocks: str):
-    tally = kill_rounds(tmp_path, many_videos, load_encoder(blocks), blocks, rounds=50, longest_seconds=2.5, seed=1)
+    tally = kill_rounds(tmp_path, many_videos, load_encoder(blocks), blocks, rounds=50, seed=1)
     print(tally)
     assert tally.killed >= 40
-    assert tally.libraries >= 2
+    assert tally.libraries >= 1
+    assert tally.inside >= 5
 
 
 @pytest.mark.timeout(600)
@@ -34,6 +35,6 @@ def test_kill_at_ten_random_moments_loses_nothing_committed_with_a_torch_encoder
     from tests.small_models import save_tiny_open_clip
 
     spec = f"openclip:local-dir:{save_tiny_open_clip(tmp_path / 'model')}"
-    tally = kill_rounds(tmp_path, many_videos, load_encoder(spec), spec, rounds=10, longest_seconds=9.0, seed=2)
+    tally = kill_rounds(tmp_path, many_videos, load_encoder(spec), spec, rounds=10, seed=2)
     print(tally)
     assert tally.killed >= 5
