@@ -110,15 +110,48 @@ def query_sets(corpus: Corpus) -> dict[str, NDArray[np.float32]]:
     return {"segment": corpus.segment_queries, "text": corpus.text_queries}
 
 
-def milliseconds(search: Search, queries: NDArray[np.float32]) -> tuple[float, float]:
-    """p50 and p95 over single queries, after 20 to warm up."""
+@dataclass(frozen=True)
+class Latency:
+    """Of single queries in milliseconds, and the share of the machine that other processes took meanwhile, in [0, 1]."""
+
+    p50: float
+    p95: float
+    taken_by_others: float
+
+
+def latency(search: Search, queries: NDArray[np.float32], *, patience_seconds: float) -> Latency:
+    """Measured after 20 queries to warm up, once others leave the machine alone or patience is over."""
+    for row in queries[:20]:
+        search(row[None])
+    await_quiet(patience_seconds)
+    busy, begun = busy_elsewhere(), time.perf_counter()
     taken = []
-    for row in [*queries[:20], *queries]:
+    for row in queries:
         begin = time.perf_counter()
         search(row[None])
         taken.append(1e3 * (time.perf_counter() - begin))
-    p50, p95 = np.percentile(taken[20:], [50, 95])
-    return float(p50), float(p95)
+    others = (busy_elsewhere() - busy) / (time.perf_counter() - begun) / (os.cpu_count() or 1)
+    p50, p95 = np.percentile(taken, [50, 95])
+    return Latency(float(p50), float(p95), others)
+
+
+def await_quiet(patience_seconds: float) -> None:
+    """Returns once other processes took less than 5 % of the machine for half a second."""
+    deadline = time.perf_counter() + patience_seconds
+    while time.perf_counter() < deadline:
+        busy = busy_elsewhere()
+        time.sleep(0.5)
+        if busy_elsewhere() - busy < 0.05 * 0.5 * (os.cpu_count() or 1):
+            return
+
+
+def busy_elsewhere() -> float:
+    """Processor seconds that all other processes have used, as Linux counts them; nan elsewhere."""
+    counters = Path("/proc/stat")
+    if not counters.exists():
+        return float("nan")
+    user, nice, system, _, _, irq, softirq, *_ = (int(ticks) for ticks in counters.read_text().split("\n", 1)[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def build(corpus: Corpus) -> VectorIndex:
@@ -150,7 +183,7 @@ def save_and_load(index: VectorIndex) -> VectorIndex:
     return loaded
 
 
-def measure_vectors(num_vectors: int, *, hnsw: bool) -> None:
+def measure_vectors(num_vectors: int, *, hnsw: bool, patience_seconds: float) -> None:
     begin = time.perf_counter()
     corpus = make_corpus(num_vectors)
     print(f"corpus: {num_vectors:,} x {DIM} float16 in {time.perf_counter() - begin:.1f} s")
@@ -174,20 +207,16 @@ def measure_vectors(num_vectors: int, *, hnsw: bool) -> None:
         searches["same lists, centred"] = centred_peer(corpus, index.recall.num_lists, index.recall.nprobe)
     if hnsw:
         searches["HNSW M=32, ef 256"] = hnsw_peer(corpus)
-    print(
-        f"\n{'':22} {'segment recall':>14} {'text recall':>12} {'segment p50 / p95 ms':>21} {'text p50 / p95 ms':>19} {'times exact':>12}"
-    )
-    base = 0.0
+    print(f"\n{'':22} {'queries':8} {'recall@10':>9} {'p50 ms':>8} {'p95 ms':>8} {'times exact':>12} {'others took':>12}")
+    exact_p50: dict[str, float] = {}
     for name, search in searches.items():
-        cells = []
         for key, queries in query_sets(corpus).items():
             found = search(queries)
             rows = corpus.vectors[np.maximum(found, 0)].astype(np.float32)
-            scores = np.where(found >= 0, np.einsum("qd,qkd->qk", queries, rows), -np.inf)
-            cells.append((recall_of(scores, truth[key][0]), *milliseconds(search, queries[:200])))
-        (seg, seg50, seg95), (text, text50, text95) = cells
-        base = base or text50
-        print(f"{name:22} {seg:14.4f} {text:12.4f} {seg50:12.2f} / {seg95:6.2f} {text50:10.2f} / {text95:6.2f} {base / text50:11.1f}x")
+            recall = recall_of(np.where(found >= 0, np.einsum("qd,qkd->qk", queries, rows), -np.inf), truth[key][0])
+            took = latency(search, queries[:200], patience_seconds=patience_seconds)
+            ratio = exact_p50.setdefault(key, took.p50) / took.p50
+            print(f"{name:22} {key:8} {recall:9.4f} {took.p50:8.2f} {took.p95:8.2f} {ratio:11.1f}x {took.taken_by_others:12.0%}")
     changes(index)
 
 
@@ -262,11 +291,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=1_000_000, help="stored vectors (default: %(default)s)")
     parser.add_argument("--hnsw", action="store_true", help="build an HNSW graph as well")
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait, before each timing, for other processes to rest")
     parser.add_argument("--only", choices=["vectors", "segments"], help="one part alone")
     options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, {faiss_build()}, numpy {np.__version__}, load {os.getloadavg()[0]:.1f}\n")
     if options.only != "segments":
-        measure_vectors(options.vectors, hnsw=options.hnsw)
+        measure_vectors(options.vectors, hnsw=options.hnsw, patience_seconds=options.patience)
     if options.only != "vectors":
         print()
         measure_segments()

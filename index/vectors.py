@@ -199,7 +199,7 @@ class VectorIndex:
 
         Where fewer than k are found, rows end in score -inf and id -1. A flat index returns exact scores. An ivf-sq8 index needs
         ``fetch``, which returns the stored vectors (n, d) of the ids it is given, to compare its candidates exactly; without it the
-        scores carry the 8-bit error (about 0.002) and recall is some 1 % lower than reported.
+        scores carry the 8-bit error (up to 0.001 between unit vectors) and recall is some 1 % lower than reported.
 
         Raises:
             EncoderMismatch: queries, or what ``fetch`` returned, have another width.
