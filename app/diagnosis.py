@@ -11,7 +11,7 @@ from typing import Literal
 
 from vlm import __version__
 from vlm.app.player import PLAYER_VARIABLE, find_players
-from vlm.app.render import byte_size, count
+from vlm.app.render import byte_size, count, duration
 from vlm.app.schemas import FindingOutput
 from vlm.errors import VlmError
 
@@ -181,7 +181,10 @@ def library(folder: Path, *, was_named: bool) -> Iterator[FindingOutput]:
         return
     yield finding("library", "folder", "ok", str(folder), f"{byte_size(sizes.library_bytes + sizes.index_bytes)} on disk")
     yield finding(
-        "library", "videos", "ok", f"{count(sizes.num_videos, 'video')}, {sizes.hours:.2f} h, {count(sizes.num_segments, 'segment')}"
+        "library",
+        "videos",
+        "ok",
+        f"{count(sizes.num_videos, 'video')}, {duration(3600 * sizes.hours)}, {count(sizes.num_segments, 'segment')}",
     )
     yield finding("library", "model", "ok", sizes.encoder or "none yet")
     for problem in problems:

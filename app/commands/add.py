@@ -140,8 +140,10 @@ def _print_report(report: AddReport, folder: Path, as_json: bool) -> None:
         warn(warning)
     statuses = Counter(file.status for file in report.files)
     words = ", ".join(f"{number:,} {status}" for status, number in statuses.items()) or "no file settled"
-    speed = f" at {report.num_rows / report.elapsed_seconds:.0f} frames/s" if report.num_rows and report.elapsed_seconds > 0 else ""
-    note(f"{words}; {duration(report.seconds_of_video)} of video in {duration(report.elapsed_seconds)}{speed}")
+    if report.num_rows and report.elapsed_seconds > 0:
+        speed = f"{report.num_rows / report.elapsed_seconds:.0f} frames/s"
+        words += f"; {duration(report.seconds_of_video)} of video in {duration(report.elapsed_seconds)}, {speed}"
+    note(words)
     if report.ignored_files:
         hint(f"{count(report.ignored_files, 'file')} in the folders passed over: no video by name")
     if report.interrupted:
@@ -204,7 +206,7 @@ def _cost_facts(estimate: AddEstimate) -> list[tuple[str, str]]:
     unreadable = f", {estimate.num_unreadable:,} that cannot be read" if estimate.num_unreadable else ""
     return [
         ("files", f"{estimate.num_new:,} new, {known:,} known{unreadable}"),
-        ("video", f"{estimate.hours_of_video:.2f} h, {count(estimate.num_rows, 'frame')} to look at"),
+        ("video", f"{duration(3600 * estimate.hours_of_video)}, {count(estimate.num_rows, 'frame')} to look at"),
         ("time here", f"{time_needed} ({estimate.speed_source})"),
         ("download", byte_size(estimate.download_bytes) if estimate.download_bytes else "nothing"),
         ("disk", f"{byte_size(estimate.library_bytes)} of {byte_size(estimate.free_bytes)} free"),

@@ -65,7 +65,7 @@ def _print_videos(videos: list[VideoRecord], *, num_quarantined: int) -> None:
         rows = [
             [
                 str(v.video_id),
-                clock_time(v.duration_seconds, round_up=True),
+                clock_time(round(v.duration_seconds)),
                 share(v.coverage),
                 str(v.num_segments),
                 v.path or "(no file left)",
@@ -112,7 +112,7 @@ def _video_facts(video: VideoRecord, num_thumbnails: int) -> list[tuple[str, str
         ("id", str(video.video_id)),
         *((("path" if i == 0 else "also at"), f"{place.path}") for i, place in enumerate(video.locations)),
         ("size", byte_size(video.locations[0].num_bytes) if video.locations else "no file left"),
-        ("length", f"{clock_time(video.duration_seconds, round_up=True)} ({video.duration_seconds:.3f} s)"),
+        ("length", f"{clock_time(round(video.duration_seconds))} ({video.duration_seconds:.3f} s)"),
         ("decoded", f"{share(video.coverage)}, up to {video.end_seconds:.3f} s" + (f": {video.reason}" if video.reason else "")),
         ("picture", f"{video.width} x {video.height}, {rate}{turned}"),
         ("format", f"{video.codec} in {video.container}"),
@@ -201,7 +201,7 @@ def _library_facts(sizes: LibraryStats) -> list[tuple[str, str]]:
     return [
         ("library", f"{printable(sizes.path)} ({sizes.library_id})"),
         ("videos", f"{sizes.num_videos:,} at {count(sizes.num_locations, 'path')}{unfinished}"),
-        ("length", f"{sizes.hours:.2f} h"),
+        ("length", duration(3600 * sizes.hours)),
         ("model", model),
         ("sampling", sizes.sampling or "none yet"),
         ("features", f"{count(sizes.num_rows, 'row')}, {count(sizes.num_segments, 'segment')}"),

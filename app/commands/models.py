@@ -14,15 +14,11 @@ from vlm.app.render import byte_size
 if TYPE_CHECKING:
     from vlm.app.schemas import PresetOutput
 
-_FORMS = (
-    "Other models: openclip:MODEL/PRETRAINED, openclip:hf-hub:REPOSITORY, openclip:local-dir:FOLDER, hf:REPOSITORY or hf:FOLDER; "
-    "a plug-in of yours: python:FILE.py:FACTORY or python:MODULE:FACTORY"
-)
-
 
 def models(as_json: JsonOption = False) -> None:
     """List the models that --encoder knows by name."""
     from vlm.app.models import known_models
+    from vlm.encoders.registry import FORMS
 
     known = known_models()
     if as_json:
@@ -32,7 +28,7 @@ def models(as_json: JsonOption = False) -> None:
             _print_preset(preset)
         for plugin in known.plugins:
             note(f"plug-in {plugin.name}: {plugin.target}")
-        note(_FORMS)
+        note(f"Forms of other models: {FORMS}")
         hint(f"downloads go to {known.cache.path}")
     else:
         for preset in known.presets:
