@@ -192,7 +192,8 @@ def _load(source: _Source) -> Any:
     try:
         open_clip.load_checkpoint(model, str(source.weights))
     except (RuntimeError, KeyError, ValueError) as error:
-        raise WeightsUnavailable(f"weights {str(source.weights)!r} do not fit the architecture of {source.name!r}: {error}") from error
+        reason = " ".join(str(error).split())[:500]
+        raise WeightsUnavailable(f"weights {str(source.weights)!r} do not fit the architecture of {source.name!r}: {reason}") from error
     finally:
         del model.load_state_dict
     return model.float().eval()

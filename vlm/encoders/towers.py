@@ -227,7 +227,9 @@ class TorchEncoder:
 
     @torch.inference_mode()
     def _run_vision(self, vision: nn.Module, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = self.preprocess(torch.from_numpy(np.ascontiguousarray(frames)))
+        # torch takes no array that it might not write to: frames from shared memory are copied, those of a decoder are not.
+        owned = np.ascontiguousarray(frames) if frames.flags.writeable else frames.copy()
+        pixels = self.preprocess(torch.from_numpy(owned))
         if vision is self._half:
             pixels = pixels.to(torch.bfloat16)
         return _unit(vision(pixels))
@@ -259,7 +261,7 @@ class TorchEncoder:
         return outcome
 
     def _checked(self, vectors: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-        finite = np.isfinite(vectors).reshape(len(vectors), -1).all(axis=1)
+        finite = np.isfinite(vectors).all(axis=tuple(range(1, vectors.ndim)))
         if not finite.all():
             row = int(np.argmin(finite))
             raise BadVectors(

@@ -6,13 +6,15 @@ Models are loaded from a folder (a hub snapshot is one), with safetensors or pur
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from vlm.encoders.base import Preprocessing
 from vlm.encoders.fingerprint import fingerprint, stable_config
@@ -83,16 +85,32 @@ def _folder(spec: str, *, offline: bool) -> tuple[Path, str]:
 
 
 def _load(folder: Path, spec: str) -> Any:
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModel.from_pretrained(
-            folder, config=config, trust_remote_code=False, local_files_only=True, weights_only=True, torch_dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise EncoderError(f"transformers cannot load {spec!r} from {str(folder)!r}: {error}") from error
+    with _no_progress_bar():
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model, found = AutoModel.from_pretrained(
+                folder, config=config, trust_remote_code=False, local_files_only=True, weights_only=True, output_loading_info=True
+            )
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise EncoderError(f"transformers cannot load {spec!r} from {str(folder)!r}: {error}") from error
     if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
         raise EncoderError(f"encoder {spec!r} is a {type(model).__name__}, which does not put pictures and texts in one space")
-    return model.eval()
+    # transformers fills these with random numbers and goes on.
+    absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if absent:
+        raise WeightsUnavailable(f"the weights of {spec!r} in {str(folder)!r} lack {len(absent)} tensors, {absent[0]!r} among them")
+    return model.float().eval()
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 # Preprocessing
@@ -172,15 +190,16 @@ class _Tokenizer:
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         ids = self._tokenizer(
-            self._clean(texts), padding="max_length", truncation=True, max_length=self.context, padding_side="right", return_tensors="pt"
+            self.cleaned(texts), padding="max_length", truncation=True, max_length=self.context, padding_side="right", return_tensors="pt"
         ).input_ids
         return cast(Tensor, ids)
 
     def count(self, text: str) -> int:
         """Tokens of ``text`` before it is cut, special ones included."""
-        return len(self._tokenizer(self._clean([text])[0], verbose=False).input_ids)
+        return len(self._tokenizer(self.cleaned([text])[0], verbose=False).input_ids)
 
-    def _clean(self, texts: Sequence[str]) -> list[str]:
+    def cleaned(self, texts: Sequence[str]) -> list[str]:
+        """``texts`` as the tokenizer is given them."""
         return [text.lower() for text in texts] if self._lower else list(texts)
 
 
