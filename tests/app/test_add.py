@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import pytest
 from tests.app.running import Vlm, run_on_terminal
 from tests.media import scene_video
 from vlm import Library
+from vlm.encoders import presets
 
 
 def names_by_status(rows: list[list[str]]) -> dict[str, str]:
@@ -63,8 +66,6 @@ def test_json_is_one_object_per_file_and_a_report_at_the_end(vlm: Vlm, videos: P
 
 
 def test_a_name_that_is_not_utf8_keeps_its_bytes_in_json(vlm: Vlm, tmp_path: Path, blocks: str):
-    import base64
-
     name = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
     scene_video(name, [("red", 2)])
     done = vlm("add", name, "--library", tmp_path / "lib", "--encoder", blocks, "--json")
@@ -126,6 +127,18 @@ def test_retry_tries_quarantined_files_again(vlm: Vlm, videos: Path, tmp_path: P
     vlm(*command, code=3)
     assert "as before" in vlm(*command, code=3).out
     assert "as before" not in vlm(*command, "--retry", code=3).out
+
+
+@pytest.mark.parametrize(("cached", "told"), [(False, True), (True, False)])
+def test_a_download_is_announced_with_size_licence_and_folder(
+    vlm: Vlm, videos: Path, tmp_path: Path, blocks: str, monkeypatch: pytest.MonkeyPatch, cached: bool, told: bool
+):
+    plan = presets.download_plan(presets.PRESETS[0].spec)
+    assert plan is not None
+    monkeypatch.setattr(presets, "download_plan", lambda spec: dataclasses.replace(plan, cached=cached))
+    done = vlm("add", videos / "red.mp4", "--library", tmp_path / "lib", "--encoder", blocks)
+    notice = f"model {plan.spec}: downloading 605 MB once to {plan.folder} (licence: MIT)"
+    assert (notice in done.err) is told
 
 
 def test_dry_run_tells_the_cost_and_makes_no_library(vlm: Vlm, videos: Path, tmp_path: Path, blocks: str):

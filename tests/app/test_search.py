@@ -88,6 +88,12 @@ def test_a_plug_in_must_be_named_again_and_the_flag_is_printed(vlm: Vlm, colour_
     assert f"--encoder {blocks}" in vlm("search", "red", "--library", colour_library, code=1).err
 
 
+def test_an_index_device_that_is_not_here_is_refused(vlm: Vlm, colour_library: Path, blocks: str):
+    done = vlm("search", "red", "--library", colour_library, "--encoder", blocks, "--index-device", "cuda:99", code=1)
+    assert "'cuda:99'" in done.err
+    assert len(vlm("search", "red", "--library", colour_library, "--encoder", blocks, "--index-device", "cpu").rows()) == 3
+
+
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_the_table_fits_the_terminal(colour_library: Path, blocks: str, columns: int):
     done = run_on_terminal(["search", "red", "--library", colour_library, "--encoder", blocks, "-k", "2"], columns=columns)
