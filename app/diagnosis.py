@@ -31,7 +31,7 @@ def versions() -> Iterator[FindingOutput]:
     yield finding("versions", "Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
     yield _package("torch", "torch", "runs the models")
     yield _faiss()
-    yield _package("PyAV", "av", "decodes with the FFmpeg inside it")
+    yield _pyav()
     yield _package("open_clip", "open-clip-torch", "models named openclip:…")
     yield _package("transformers", "transformers", "models named hf:…")
 
@@ -41,6 +41,15 @@ def _package(name: str, distribution: str, purpose: str) -> FindingOutput:
         return finding("versions", name, "ok", metadata.version(distribution), purpose)
     except metadata.PackageNotFoundError:
         return finding("versions", name, "fail", "missing", f"pip install {distribution}: {purpose}")
+
+
+def _pyav() -> FindingOutput:
+    try:
+        from vlm.video.probe import decoder_versions
+
+        return finding("versions", "PyAV", "ok", decoder_versions(), "decodes videos")
+    except (ImportError, OSError) as error:
+        return finding("versions", "PyAV", "fail", "cannot be loaded", f"{error}: pip install --force-reinstall av")
 
 
 def _faiss() -> FindingOutput:

@@ -307,6 +307,12 @@ class AddReportOutput(Output):
         )
 
 
+class UnreadableOutput(Named):
+    """A file that would go into quarantine."""
+
+    reason: str
+
+
 class AddEstimateOutput(Output):
     """``vlm add --dry-run --json``."""
 
@@ -315,6 +321,7 @@ class AddEstimateOutput(Output):
     num_files: int
     num_new: int
     num_unreadable: int
+    unreadable: list[UnreadableOutput]
     hours_of_video: float
     num_rows: int
     minutes: float | None
@@ -326,8 +333,12 @@ class AddEstimateOutput(Output):
     @classmethod
     def of(cls, estimate: AddEstimate, *, library: str) -> Self:
         """The output of an estimate."""
-        same = [name for name in cls.model_fields if name not in ("schema_name", "library")]
-        return cls(library=PlaceOutput.of(library), **{name: getattr(estimate, name) for name in same})
+        same = [name for name in cls.model_fields if name not in ("schema_name", "library", "unreadable")]
+        return cls(
+            library=PlaceOutput.of(library),
+            unreadable=[UnreadableOutput(**name_fields(path), reason=reason) for path, reason in estimate.unreadable],
+            **{name: getattr(estimate, name) for name in same},
+        )
 
 
 class CheckOutput(Output):

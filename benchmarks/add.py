@@ -1,6 +1,6 @@
 """What ``vlm add`` reaches of the best that shared cores allow, and its peak memory on a two-hour file.
 
-    python benchmarks/add.py [--work FOLDER] [--encoder SPEC] [--minutes 10] [--long-hours 2]
+    python -m benchmarks.add [--work FOLDER] [--encoder SPEC] [--files 4] [--long-hours 2]
 
 Throughput: the CPU-seconds that one frame costs to decode alone and to encode alone are measured in this process, one after the other; no
 schedule can add more than cores / (decode + encode) frames a second. ``add`` is then run on the same files and compared with that limit.
@@ -20,14 +20,14 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 
 from benchmarks.decode import render
-from benchmarks.encode import random_open_clip
 from vlm import Library
 from vlm.encoders.registry import load_encoder
 from vlm.types import Frames
-from vlm.video.decode import decode
+from vlm.video.decode import decode_request
 from vlm.video.sample import Sampling
 from vlm.video.supervise import DecodeRequest
 
@@ -50,7 +50,7 @@ def decode_alone(videos: list[Path], encoder, sampling: str) -> tuple[np.ndarray
             framing=encoder.preprocessing.framing,
             batch_rows=BATCH,
         )
-        pixels += [item.pixels for item in decode(request, threads=1) if isinstance(item, Frames)]
+        pixels += [item.pixels for item in decode_request(request, threads=1) if isinstance(item, Frames)]
     frames = np.concatenate(pixels)
     return frames, (cpu_seconds() - begin) / len(frames)
 
@@ -105,23 +105,67 @@ print(json.dumps([before, peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILD
 """
 
 
-def long_file(source: Path, work: Path, hours: float) -> Path:
-    """``source`` joined to itself without encoding until it is so long."""
-    target = work / f"long-{hours:g}h.mp4"
-    if not target.exists():
-        import av
+def source(work: Path) -> Path:
+    """The ten-minute 720p file of benchmarks/decode.py, rendered once."""
+    path = work / "decode-720p-10min.mp4"
+    if not path.exists():
+        render(path, 10)
+    return path
 
-        with av.open(str(source)) as probe:
-            seconds = probe.duration / 1e6
-        list_file = work / "parts.txt"
-        list_file.write_text(f"file '{source.resolve()}'\n" * round(hours * 3600 / seconds))
-        with av.open(str(list_file), format="concat", options={"safe": "0"}) as parts, av.open(str(target), "w") as out:
-            stream = out.add_stream_from_template(parts.streams.video[0])
-            for packet in parts.demux(video=0):
-                if packet.dts is not None:
-                    packet.stream = stream
-                    out.mux(packet)
-    return target
+
+def parts(whole: Path, work: Path, *, seconds: float, count: int) -> list[Path]:
+    """Consecutive stretches of ``whole`` as files of their own, cut at keyframes without encoding."""
+    paths = [work / f"part-{number}.mp4" for number in range(count)]
+    for number, path in enumerate(paths):
+        if not path.exists():
+            with av.open(str(whole)) as container:
+                packets = [p for p in container.demux(video=0) if p.dts is not None]
+                stream = container.streams.video[0]
+                first, last = (float((number + k) * seconds / stream.time_base) for k in (0, 1))
+                begin = next(i for i, p in enumerate(packets) if p.is_keyframe and p.pts >= first)
+                end = next((i for i, p in enumerate(packets) if p.is_keyframe and p.pts >= last), len(packets))
+                write(path, stream, packets[begin:end], repeats=1)
+    return paths
+
+
+def long_file(whole: Path, work: Path, hours: float) -> Path:
+    """``whole`` joined to itself without encoding until it is so long."""
+    path = work / f"long-{hours:g}h.mp4"
+    if not path.exists():
+        with av.open(str(whole)) as container:
+            packets = [p for p in container.demux(video=0) if p.dts is not None]
+            stream = container.streams.video[0]
+            seconds = float(stream.duration * stream.time_base)
+            write(path, stream, packets, repeats=round(hours * 3600 / seconds))
+    return path
+
+
+def write(path: Path, template: av.VideoStream, packets: list[av.Packet], *, repeats: int) -> None:
+    step = packets[1].dts - packets[0].dts
+    length = packets[-1].dts - packets[0].dts + step
+    times = [(p.pts - packets[0].pts, p.dts - packets[0].pts) for p in packets]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(template)
+        for repeat in range(repeats):
+            for packet, (pts, dts) in zip(packets, times, strict=True):
+                packet.pts, packet.dts = pts + repeat * length, dts + repeat * length
+                packet.stream = stream
+                out.mux(packet)
+
+
+def random_vit(work: Path) -> str:
+    """The spec of a ViT-B-32 with random weights, saved once: as fast as with trained ones."""
+    folder = work / "ViT-B-32-random"
+    if not (folder / "open_clip_config.json").exists():
+        import open_clip
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        model = open_clip.create_model("ViT-B-32")
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+        config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+    return f"openclip:local-dir:{folder}"
 
 
 def memory(video: Path, spec: str, work: Path) -> None:
@@ -130,7 +174,7 @@ def memory(video: Path, spec: str, work: Path) -> None:
     before, peak, child, rows, seconds = json.loads(run.stdout)
     gib = 1 / 2**30
     print(f"memory: {video.name}, {rows} frames in {seconds:.0f} s")
-    print(f"  encoder warm {before * gib:.2f} GiB, peak of vlm add {peak * gib:.2f} GiB, of its largest decoding child {child * gib:.2f} GiB")
+    print(f"  encoder warm {before * gib:.2f} GiB, peak of vlm add {peak * gib:.2f} GiB, of its decoding child {child * gib:.2f} GiB")
     print(f"  over the encoder's own, two children counted: {(peak - before + 2 * child) * gib:.2f} GiB (bar 1.5)")
 
 
@@ -142,14 +186,15 @@ def main() -> None:
     parser.add_argument("--long-hours", type=float, default=2)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    spec = options.encoder or random_open_clip("ViT-B-32", options.work)
-    videos = [render(options.work, seconds=120, seed=seed) for seed in range(options.files)]
+    spec = options.encoder or random_vit(options.work)
+    whole = source(options.work)
+    videos = parts(whole, options.work, seconds=120, count=options.files)
     print(f"machine: {platform.processor() or platform.machine()}, {os.cpu_count()} cores; encoder {spec}")
     throughput(videos, spec, options.work, "every:1")
     throughput(videos, spec, options.work, "keyframes")
     throughput(videos[:1], spec, options.work, "every:1")
     if options.long_hours:
-        memory(long_file(render(options.work, seconds=600, seed=0), options.work, options.long_hours), spec, options.work)
+        memory(long_file(whole, options.work, options.long_hours), spec, options.work)
 
 
 if __name__ == "__main__":

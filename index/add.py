@@ -57,21 +57,22 @@ class _Job:
 
 
 class Adder:
-    """One run of ``add``; ``run`` may be called once."""
+    """One run of ``add``; ``run`` may be called once.
+
+    ``prepare`` gives the encoder and the sampling; it is called only when a file has to be read, so that a run without news loads no model.
+    """
 
     def __init__(
         self,
         store: Store,
-        encoder: Encoder,
-        sampling: Sampling,
+        prepare: Callable[[], tuple[Encoder, Sampling]],
         *,
         retry: bool = False,
         deadline_seconds: float = 60.0,
         on_event: Callable[[AddEvent], None] | None = None,
     ) -> None:
         self._store = store
-        self._encoder = encoder
-        self._sampling = sampling
+        self._prepare = prepare
         self._retry = retry
         self._deadline_seconds = deadline_seconds
         self._tell = on_event or (lambda event: None)
@@ -108,7 +109,8 @@ class Adder:
 
     def _run_pipeline(self, waiting: list[FileEntry], interrupted: threading.Event) -> None:
         open_files = {entry.path for entry in waiting}
-        with FramePipeline(waiting, self._encoder, self._sampling, self._deadline_seconds) as pipeline:
+        encoder, sampling = self._prepare()
+        with FramePipeline(waiting, encoder, sampling, self._deadline_seconds) as pipeline:
             while open_files and not interrupted.is_set():
                 try:
                     event = pipeline.events.get(timeout=REPORT_SECONDS)

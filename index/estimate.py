@@ -36,7 +36,9 @@ def estimate(store: Store | None, scan: Scan, spec: str | Encoder, sampling: Sam
     """
     new = [f for f in scan.files if not _is_known(store, f)]
     infos = _probe_all(new)
-    readable = [(entry, info) for entry, info in zip(new, infos, strict=True) if info is not None]
+    readable = [(entry, info) for entry, info in zip(new, infos, strict=True) if isinstance(info, VideoInfo)]
+    unreadable = [(os.fsdecode(u.path), u.reason) for u in scan.unusable]
+    unreadable += [(os.fsdecode(entry.path), str(info)) for entry, info in zip(new, infos, strict=True) if isinstance(info, VideoError)]
     seconds = sum(info.promised_seconds or 0.0 for _, info in readable)
     num_rows = round(sum(_rows(sampling, info) for _, info in readable))
     plan = download_plan(spec) if isinstance(spec, str) else None
@@ -53,7 +55,7 @@ def estimate(store: Store | None, scan: Scan, spec: str | Encoder, sampling: Sam
     return AddEstimate(
         num_files=len(scan.files),
         num_new=len(new),
-        num_unreadable=len(new) - len(readable) + len(scan.unusable),
+        unreadable=tuple(unreadable),
         hours_of_video=seconds / 3600,
         num_rows=num_rows,
         minutes=minutes,
@@ -69,27 +71,25 @@ def _is_known(store: Store | None, entry: FileEntry) -> bool:
     return known is not None and known[1] == entry.stamp and known[2]
 
 
-def _probe_all(entries: Sequence[FileEntry]) -> list[VideoInfo | None]:
-    """The header of every file, read in supervised children on all cores; None for a file that has none."""
+def _probe_all(entries: Sequence[FileEntry]) -> list[VideoInfo | VideoError]:
+    """The header of every file, or why there is none, read in supervised children on all cores."""
     workers = max(1, min(os.cpu_count() or 1, len(entries)))
 
-    def probe_some(part: Sequence[FileEntry]) -> list[VideoInfo | None]:
+    def probe_some(part: Sequence[FileEntry]) -> list[VideoInfo | VideoError]:
         with SupervisedDecoder(deadline_seconds=20) as decoder:
             return [_probe_one(decoder, entry) for entry in part]
 
     with ThreadPoolExecutor(workers) as pool:
         parts = pool.map(probe_some, [entries[i::workers] for i in range(workers)])
-    found: list[VideoInfo | None] = [None] * len(entries)
-    for i, part in enumerate(parts):
-        found[i::workers] = part
-    return found
+    by_entry = {entry.path: info for i, part in enumerate(parts) for entry, info in zip(entries[i::workers], part, strict=True)}
+    return [by_entry[entry.path] for entry in entries]
 
 
-def _probe_one(decoder: SupervisedDecoder, entry: FileEntry) -> VideoInfo | None:
+def _probe_one(decoder: SupervisedDecoder, entry: FileEntry) -> VideoInfo | VideoError:
     try:
         return decoder.probe(entry.path)
-    except VideoError:
-        return None
+    except VideoError as error:
+        return error
 
 
 def _rows(sampling: Sampling, info: VideoInfo) -> float:

@@ -127,23 +127,14 @@ class Library:
         """
         from vlm.index.add import Adder
 
-        found = scan(paths)
         self._refuse_read_only()
+        self._refuse_other_sampling()
+        found = scan(paths)
         with self._lock.held():
-            encoder = self._encoder_for_adding()
-            held = self._held_passport()
-            passport.check_frames(held, encoder)
-            adder = Adder(
-                self._store,
-                encoder,
-                Sampling.parse(held.sampling),
-                retry=retry,
-                deadline_seconds=deadline_seconds,
-                on_event=on_event,
-            )
+            adder = Adder(self._store, self._prepare_adding, retry=retry, deadline_seconds=deadline_seconds, on_event=on_event)
             report = adder.run(found)
-            if not report.interrupted:
-                report = replace(report, warnings=(*report.warnings, *self._refresh_index(encoder)))
+            if not report.interrupted and self._read_passport() is not None:
+                report = replace(report, warnings=(*report.warnings, *self._refresh_index()))
         return report
 
     def estimate(self, paths: PathLike | Iterable[PathLike]) -> AddEstimate:
@@ -242,14 +233,16 @@ class Library:
         self._refuse_read_only()
         with self._lock.held():
             self._store.compact()
-            self._refresh_index(None)
+            if self._read_passport() is not None:
+                self._refresh_index()
 
     def rebuild(self) -> None:
         """Cuts all videos into segments again from their stored features, and builds the vector index anew. Decodes nothing."""
         self._refuse_read_only()
         with self._lock.held():
             catalog.cut_again(self._store)
-            self._index_cache().rebuild(probe_texts=self._probe_texts(None))
+            if self._read_passport() is not None:
+                self._index_cache().rebuild(probe_texts=self._probe_texts())
 
     # What stands behind it
 
@@ -288,8 +281,16 @@ class Library:
             self._encoder = encoder
         return self._encoder
 
-    def _encoder_for_adding(self) -> Encoder:
-        """The encoder, with a passport written for it where the library has none."""
+    def _refuse_other_sampling(self) -> None:
+        held = self._read_passport()
+        if held is not None and self._wanted_sampling is not None and str(self._wanted_sampling) != held.sampling:
+            raise EncoderMismatch(
+                f"library {str(self.path)!r} samples {held.sampling}, not {self._wanted_sampling}: features of both cannot stand side "
+                "by side. Leave the option out, or add to a new library"
+            )
+
+    def _prepare_adding(self) -> tuple[Encoder, Sampling]:
+        """The encoder, found to be the library's own, and the sampling; the passport is written where the library has none."""
         encoder = self._load_encoder()
         held = self._read_passport()
         if held is None:
@@ -301,12 +302,9 @@ class Library:
             with self._store.transaction():
                 self._store.set_meta("passport", issued.to_json())
             self._passport = issued
-        elif self._wanted_sampling is not None and str(self._wanted_sampling) != held.sampling:
-            raise EncoderMismatch(
-                f"library {str(self.path)!r} samples {held.sampling}, not {self._wanted_sampling}: features of both cannot stand side "
-                "by side. Leave the option out, or add to a new library"
-            )
-        return encoder
+            return encoder, sampling
+        passport.check_frames(held, encoder)
+        return encoder, Sampling.parse(held.sampling)
 
     def _index_cache(self) -> IndexCache:
         from vlm.index.cache import IndexCache
@@ -318,14 +316,13 @@ class Library:
             self._cache.dim = held.dim
         return self._cache
 
-    def _probe_texts(self, encoder: Encoder | None) -> Callable[[Sequence[str]], NDArray[np.float32]] | None:
-        loaded = encoder or self._encoder
-        return None if loaded is None else loaded.encode_text
+    def _probe_texts(self) -> Callable[[Sequence[str]], NDArray[np.float32]] | None:
+        return None if self._encoder is None else self._encoder.encode_text
 
-    def _refresh_index(self, encoder: Encoder | None) -> list[str]:
+    def _refresh_index(self) -> list[str]:
         """Brings the vector index up to date and saves it. It is a cache: failing to save it loses nothing, but is told."""
         try:
-            self._index_cache().current(probe_texts=self._probe_texts(encoder), save=True)
+            self._index_cache().current(probe_texts=self._probe_texts(), save=True)
         except OSError as error:
             return [f"the vector index could not be saved ({error}); searches build it anew until it can"]
         return []

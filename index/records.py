@@ -119,11 +119,14 @@ class AddReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddEstimate:
-    """What an ``add`` would cost. Speeds say where they come from; ``minutes`` is None where no speed is known."""
+    """What an ``add`` would cost. Speeds say where they come from; ``minutes`` is None where no speed is known.
+
+    ``unreadable`` holds (path, reason) of files that would be quarantined.
+    """
 
     num_files: int
     num_new: int
-    num_unreadable: int
+    unreadable: tuple[tuple[str, str], ...]
     hours_of_video: float
     num_rows: int
     minutes: float | None
@@ -131,6 +134,11 @@ class AddEstimate:
     download_bytes: int
     library_bytes: int
     free_bytes: int
+
+    @property
+    def num_unreadable(self) -> int:
+        """How many files would be quarantined, as far as their headers tell."""
+        return len(self.unreadable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -195,6 +195,8 @@ def _print_estimate(estimate: AddEstimate, folder: Path, as_json: bool) -> None:
         else:
             for name, value in facts:
                 emit_row(name, value)
+        for path, reason in estimate.unreadable[:_LONGEST_LIST]:
+            note(f"cannot be read: {reason if repr(path) in reason else f'{path}: {reason}'}")
     needed = estimate.library_bytes + estimate.download_bytes
     if needed > estimate.free_bytes:
         warn(f"{byte_size(needed)} are needed and {byte_size(estimate.free_bytes)} are free")

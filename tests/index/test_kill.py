@@ -32,9 +32,9 @@ def test_kill_at_fifty_random_moments_loses_nothing_committed(many_videos: Path,
 
 @pytest.mark.timeout(600)
 def test_kill_at_ten_random_moments_loses_nothing_committed_with_a_torch_encoder(many_videos: Path, tmp_path: Path):
-    from tests.small_models import save_tiny_open_clip
+    from tests.small_models import save_open_clip
 
-    spec = f"openclip:local-dir:{save_tiny_open_clip(tmp_path / 'model')}"
+    spec = f"openclip:local-dir:{save_open_clip(tmp_path / 'model')}"
     tally = kill_rounds(tmp_path, many_videos, load_encoder(spec), spec, rounds=10, seed=2)
     print(tally)
     assert tally.killed >= 5

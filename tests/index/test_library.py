@@ -91,6 +91,11 @@ def test_only_what_is_new_or_changed_is_added(library: Library, videos: Path):
         library.video(old)
 
 
+def test_a_run_without_news_loads_no_model(library: Library, videos: Path):
+    with Library.open(library.path) as again:  # a plug-in that is not named cannot be loaded
+        assert set(statuses(again.add(videos)).values()) == {"unchanged"}
+
+
 def test_a_touched_file_is_not_decoded_again(library: Library, videos: Path):
     os.utime(videos / "red.mp4", ns=(1, 1))
     report = library.add(videos)
@@ -378,6 +383,7 @@ def test_a_model_whose_vectors_have_changed_is_refused(library: Library, blocks:
     with Library.open(library.path, encoder=turned) as again, pytest.raises(EncoderMismatch, match="sentences"):
         again.search("red")
     turned = Altered(base, {"encode_frames": lambda frames: np.roll(base.encode_frames(frames), 1, axis=1)})
+    scene_video(videos / "new.mp4", [("black", 4)])
     with Library.open(library.path, encoder=turned) as again, pytest.raises(EncoderMismatch, match="pictures"):
         again.add(videos)
 
@@ -509,7 +515,7 @@ def test_an_estimate_counts_hours_and_writes_nothing(videos: Path, tmp_path: Pat
     with Library.open(tmp_path / "lib", encoder=blocks) as library:
         estimate = library.estimate([videos, videos / "missing.mp4"])
         assert estimate.num_new == 3
-        assert estimate.num_unreadable == 1
+        assert estimate.unreadable == ((str(videos / "missing.mp4"), "No such file or directory"),)
         assert estimate.hours_of_video == pytest.approx(28 / 3600, rel=0.05)
         assert estimate.num_rows == pytest.approx(28, abs=2)
         assert estimate.minutes is not None

@@ -18,6 +18,13 @@ def content_digest(path: PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def decoder_versions() -> str:
+    """Which PyAV is installed and which FFmpeg is inside it: ``18.1.0 (FFmpeg 8.1.2)``."""
+    import av
+
+    return f"{av.__version__} (FFmpeg {av.ffmpeg_version_info})"
+
+
 def probe(path: PathLike, *, digest: str | None = None) -> VideoInfo:
     """What the container tells of its picture stream; the digest is computed unless given.
 
