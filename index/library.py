@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder, WindowEncoder
 from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itself
+from vlm.encoders.threads import one_thread
 from vlm.errors import EncoderMismatch, InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError, UnknownEncoder
 from vlm.index import catalog, passport
 from vlm.index.lock import WriterLock
@@ -162,7 +163,8 @@ class Library:
         encoder = self._load_encoder()
         loaded = time.perf_counter()
         if not self._texts_checked:
-            passport.check_texts(self._held_passport(), encoder)
+            with one_thread():
+                passport.check_texts(self._held_passport(), encoder)
             self._texts_checked = True
         checked = time.perf_counter()
         index = self._index_cache().current(probe_texts=encoder.encode_text)

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import os
 import queue
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder, WindowEncoder
+from vlm.encoders.threads import one_thread
 from vlm.errors import BadVectors, VideoError
 from vlm.index.scan import FileEntry
 from vlm.types import DecodeOutcome, Frames, Thumbnail, VideoInfo
@@ -213,19 +213,18 @@ class FramePipeline:
                 return
 
     def _encode(self, alone_on_its_core: bool, rows: int) -> None:
-        if alone_on_its_core and "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(1)
-        while not self._stop.is_set() and (chunk := self._frames.get()) is not None:
-            chunks = [chunk]
-            while sum(len(c.frames.pts) for c in chunks) < rows:
-                try:
-                    more = self._frames.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    break
-                chunks.append(more)
-            self._encode_together(chunks)
+        with one_thread() if alone_on_its_core else nullcontext():
+            while not self._stop.is_set() and (chunk := self._frames.get()) is not None:
+                chunks = [chunk]
+                while sum(len(c.frames.pts) for c in chunks) < rows:
+                    try:
+                        more = self._frames.get_nowait()
+                    except queue.Empty:
+                        break
+                    if more is None:
+                        break
+                    chunks.append(more)
+                self._encode_together(chunks)
 
     def _encode_together(self, chunks: list[_Chunk]) -> None:
         pixels = chunks[0].frames.pixels if len(chunks) == 1 else np.concatenate([c.frames.pixels for c in chunks])

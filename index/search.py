@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder
+from vlm.encoders.threads import one_thread
 from vlm.errors import BadVectors, InputError, QueryError
 from vlm.index.records import SearchResult
 from vlm.index.store import Store, StoredSegment
@@ -100,7 +101,8 @@ class Searcher:
         text = checked_query(query)
         timings: dict[str, float] = {}
         begin = time.perf_counter()
-        vector = self._encoder.encode_text([text])
+        with one_thread():
+            vector = self._encoder.encode_text([text])
         if vector.shape != (1, self._index.dim) or not np.isfinite(vector).all():
             raise BadVectors(f"{self._encoder.name!r} gave no finite vector of width {self._index.dim} for the query {text!r}")
         timings["encode"] = time.perf_counter() - begin
