@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
 from vlm.encoders.base import Preprocessing
+from vlm.types import Framing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,10 +29,15 @@ def fingerprint(
     whole = {
         "weights": weights,
         "architecture": architecture,
-        "preprocessing": asdict(preprocessing),
+        "preprocessing": asdict(preprocessing) | {"framing": _without_defaults(preprocessing.framing)},
         "tokens": [tokenize([text]).flatten().tolist() for text in PROBE_TEXTS],
     }
     return xxhash.xxh3_128_hexdigest(json.dumps(whole, sort_keys=True).encode())
+
+
+def _without_defaults(framing: Framing) -> dict[str, Any]:
+    """What ``framing`` says beyond its defaults: a field that is added one day leaves the fingerprints of libraries as they are."""
+    return {field.name: getattr(framing, field.name) for field in fields(framing) if getattr(framing, field.name) != field.default}
 
 
 def stable_config(config: Any) -> Any:

@@ -13,14 +13,12 @@ from pathlib import Path
 from vlm.errors import WeightsUnavailable
 
 CONNECT_SECONDS = 5.0
-# In order of preference.
+# In order of preference. Not model.safetensors: beside an open_clip model that is often transformers' copy, with other names inside.
 OPENCLIP_WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pt",
-    "pytorch_model.bin",
 )
 
 

@@ -185,7 +185,10 @@ def _load(source: _Source) -> Any:
     kind = open_clip.CLIP
     if custom_text:
         kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
-    with _parameters_without_memory():
+    try:
+        with _parameters_without_memory():
+            model = kind(**deepcopy(config))
+    except RuntimeError:  # a few towers (ViTamin) run themselves while they are built, which takes real numbers
         model = kind(**config)
     # The file's own memory becomes the parameters': nothing is copied, and the tower that is not used is never read in.
     model.load_state_dict = functools.partial(model.load_state_dict, assign=True)

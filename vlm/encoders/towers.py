@@ -90,10 +90,11 @@ class TorchEncoder:
                 raise BackendUnavailable(
                     f"the weights of {self._name!r} do not fit on {self._device}: use device='cpu' or a smaller encoder"
                 ) from error
-        # Per channel, as (pixel - mean) / std on the 0..255 scale, so that one pass does both.
-        mean, std = (torch.tensor(values) * 255 for values in (self._preprocessing.mean, self._preprocessing.std))
-        self._mean = mean.view(1, 3, 1, 1).to(self._device)
-        self._std = std.view(1, 3, 1, 1).to(self._device)
+        # (pixel / 255 - mean) / std as pixel * scale + shift, repeated along a row of pixels: one pass over memory as it lies.
+        mean, std = torch.tensor(self._preprocessing.mean), torch.tensor(self._preprocessing.std)
+        width = self._preprocessing.framing.width
+        self._scale = (1 / (255 * std)).repeat(width).to(self._device)
+        self._shift = (-mean / std).repeat(width).to(self._device)
 
     # Encoder
 
@@ -210,8 +211,10 @@ class TorchEncoder:
 
     def preprocess(self, frames: Tensor) -> Tensor:
         """Normalised pixels (n, 3, h, w) float32 on ``device`` of frames (n, h, w, 3) uint8; only bytes travel there."""
-        pixels = frames.to(self._device, non_blocking=True).permute(0, 3, 1, 2)  # (n, 3, h, w), channels last in memory
-        return pixels.float().sub_(self._mean).div_(self._std)
+        n, h, w, _ = frames.shape
+        rows = frames.to(self._device, non_blocking=True).reshape(n, h, w * 3).float()
+        pixels = torch.addcmul(self._shift, rows, self._scale)
+        return pixels.view(n, h, w, 3).permute(0, 3, 1, 2)  # (n, 3, h, w), channels last in memory
 
     def forward_frames(self, pixels: Tensor) -> Tensor:
         """Pooled, projected, not yet normalised (n, d) of normalised pixels (n, 3, h, w)."""

@@ -47,12 +47,10 @@ def load_transformers(spec: str, *, device: str = "auto", precision: str = "auto
     model = _load(folder, spec)
     text_config = getattr(model.config, "text_config", model.config)
     tokenizer = _Tokenizer(folder, text_config, spec)
-    pixels = torch.zeros(1, 3, preprocessing.framing.height, preprocessing.framing.width)
-    vision = _Vision(model)
-    with torch.inference_mode():
-        dim = int(vision(pixels).shape[1])
+    vision, text = _Vision(model), _Text(model, tokenizer.pad_id)
+    dim = _checked_width(model, vision, text, tokenizer(["a"]), preprocessing.framing, spec)
     return TorchEncoder(
-        Towers(vision, _blocks(model), _Text(model, tokenizer.pad_id), tokenizer, tokenizer.count, tokenizer.context),
+        Towers(vision, _blocks(model), text, tokenizer, tokenizer.count, tokenizer.context),
         name=name,
         fingerprint=fingerprint(weights=weights, architecture=stable_config(config_json), preprocessing=preprocessing, tokenize=tokenizer),
         dim=dim,
@@ -93,7 +91,7 @@ def _load(folder: Path, spec: str) -> Any:
             )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise EncoderError(f"transformers cannot load {spec!r} from {str(folder)!r}: {error}") from error
-    if not hasattr(model, "get_image_features") or not hasattr(model, "get_text_features"):
+    if not all(hasattr(model, part) for part in ("get_image_features", "get_text_features", "vision_model", "text_model")):
         raise EncoderError(f"encoder {spec!r} is a {type(model).__name__}, which does not put pictures and texts in one space")
     # transformers fills these with random numbers and goes on.
     absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
@@ -251,6 +249,30 @@ class _Text(nn.Module):
     def _per_token(self, states: Tensor) -> Tensor:
         head: nn.Module = getattr(self.text_model, "head", nn.Identity())  # SigLIP projects inside its text model
         return self._project(head(states))
+
+
+@torch.inference_mode()
+def _checked_width(model: Any, vision: nn.Module, text: nn.Module, tokens: Tensor, framing: Framing, spec: str) -> int:
+    """Width d of the shared space, once both towers have given the vectors that the model itself gives.
+
+    Raises:
+        EncoderError: they do not: the architecture puts its parts together in another way.
+    """
+    pixels = torch.linspace(-1, 1, 3 * framing.height * framing.width).view(1, 3, framing.height, framing.width)
+    theirs = model.get_image_features(pixel_values=pixels), model.get_text_features(input_ids=tokens)
+    image, sentence = (output if isinstance(output, Tensor) else output.pooler_output for output in theirs)  # a tensor before version 5
+    try:
+        same = torch.allclose(vision(pixels), image, rtol=1e-3, atol=1e-4) and torch.allclose(
+            text(tokens)[0], sentence, rtol=1e-3, atol=1e-4
+        )
+    except (RuntimeError, TypeError):
+        same = False
+    if not same:
+        raise EncoderError(
+            f"encoder {spec!r} is a {type(model).__name__}, which projects its vectors otherwise than CLIP and SigLIP do: "
+            "wrap it as a plug-in (docs/encoders.md)"
+        )
+    return int(image.shape[1])
 
 
 def _blocks(model: Any) -> tuple[nn.Module, ...]:

@@ -93,6 +93,7 @@ def test_the_tag_decides_the_activation_not_the_model_name(
         encoder = loaded("openclip:small/somewhere")
     frames = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     same = open_clip_encoder("clip-quickgelu" if quick_gelu else "clip")
+    assert encoder.fingerprint == same.fingerprint
     np.testing.assert_allclose(encoder.encode_frames(frames), same.encode_frames(frames), atol=1e-5)
 
 

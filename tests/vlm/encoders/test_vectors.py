@@ -107,6 +107,22 @@ def test_activations_are_told_apart_by_these_models(open_clip_encoder: Callable[
     assert np.max(np.abs(gelu - quick)) > 100 * ATOL
 
 
+def test_a_tower_that_runs_itself_while_it_is_built_is_loaded(
+    open_clip_folder: Callable[..., Path],
+    open_clip_encoder: Callable[..., TorchEncoder],
+    monkeypatch: pytest.MonkeyPatch,
+    frames: NDArray[np.uint8],
+) -> None:
+    class Probing(open_clip.CLIP):  # type: ignore[misc]
+        def __init__(self, **config: Any) -> None:
+            super().__init__(**config)
+            self.width = self.visual(torch.zeros(1, 3, 32, 32)).shape[1]
+
+    monkeypatch.setattr(open_clip, "CLIP", Probing)
+    encoder = loaded(f"openclip:local-dir:{open_clip_folder('clip')}")
+    np.testing.assert_array_equal(encoder.encode_frames(frames), open_clip_encoder("clip").encode_frames(frames))
+
+
 def test_half_precision_weights_are_run_in_float32(
     open_clip_folder: Callable[..., Path], tmp_path: Path, frames: NDArray[np.uint8]
 ) -> None:

@@ -92,6 +92,14 @@ def test_weights_of_another_architecture_are_refused(model: Path) -> None:
         load_encoder(f"openclip:local-dir:{model}")
 
 
+def test_the_copy_for_transformers_in_a_repository_is_passed_over(model: Path) -> None:
+    before = load_encoder(f"openclip:local-dir:{model}").fingerprint
+    torch.save(dict(load_file(model / "open_clip_model.safetensors")), model / "open_clip_pytorch_model.bin")
+    (model / "open_clip_model.safetensors").unlink()
+    save_file({"text_model.embeddings.weight": torch.zeros(2)}, model / "model.safetensors")
+    assert load_encoder(f"openclip:local-dir:{model}").fingerprint == before
+
+
 def test_a_missing_tensor_is_not_filled_with_random_numbers(hf_model: Path) -> None:
     tensors = {name: tensor.clone() for name, tensor in load_file(hf_model / "model.safetensors").items()}
     del tensors["text_projection.weight"]
@@ -108,6 +116,17 @@ def test_a_model_without_a_text_side_is_refused(hf_model: Path) -> None:
     )
     vision.save_pretrained(hf_model)
     with pytest.raises(EncoderError, match="one space"):
+        load_encoder(f"hf:{hf_model}")
+
+
+def test_a_dual_encoder_that_pools_in_another_way_is_refused(hf_model: Path) -> None:
+    from transformers import ChineseCLIPConfig, ChineseCLIPModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = sizes | {"vocab_size": 64, "max_position_embeddings": 16}
+    config = ChineseCLIPConfig(text_config=text, vision_config=sizes | {"image_size": 32, "patch_size": 8}, projection_dim=16)
+    ChineseCLIPModel(config).save_pretrained(hf_model)
+    with pytest.raises(EncoderError, match=r"ChineseCLIPModel.*plug-in"):
         load_encoder(f"hf:{hf_model}")
 
 
