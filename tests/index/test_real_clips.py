@@ -101,12 +101,19 @@ def test_every_clip_is_added_whole(everything, clips):
         assert record.end_seconds == pytest.approx(row["duration_s"], abs=0.2), row["file"]
 
 
+# Files at which a plain PyAV loop fails although their picture is sound.
+SOUND_PICTURES = {
+    "exo_sample_missing_stsd.mp4",  # it is the sound that lacks its description
+    "vcomposer_nonutf8_metadata.mp4",  # its title is in CP1251
+}
+
+
 def test_every_awkward_file_ends_as_its_manifest_lets_expect(everything, shared: Path):
     library, report = everything
     done = {os.path.basename(f.path): f for f in report.files}
     for row in json.loads((shared / "data/awkward/manifest.json").read_text()):
         ended = done[row["file"]]
-        if row["frames_decoded"] is None and row["pyav_18_1_result"] != "ok" and "UnicodeDecodeError" not in row["pyav_18_1_result"]:
+        if row["pyav_18_1_result"] != "ok" and row["file"] not in SOUND_PICTURES:
             assert ended.status == "quarantined" or ended.reason, row["file"]
         else:
             assert ended.status in ("added", "linked"), (row["file"], ended)
