@@ -108,7 +108,9 @@ def kill_rounds(work: Path, videos: Path, encoder: object, spec: str, *, rounds:
     tally = Tally()
     settled: dict[int, dict] = {}
     folder = work / "library-0"
-    for _ in range(rounds):
+    for _ in range(3 * rounds):
+        if tally.killed == rounds:
+            break
         rows, ended = run_and_kill(folder, videos, spec, rng.uniform(0.0, longest_seconds))
         settled |= {row["video_id"]: row for row in rows}
         tally.ended, tally.killed = tally.ended + ended, tally.killed + (not ended)

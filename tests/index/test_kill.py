@@ -25,7 +25,7 @@ def many_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_kill_at_fifty_random_moments_loses_nothing_committed(many_videos: Path, tmp_path: Path, blocks: str):
     tally = kill_rounds(tmp_path, many_videos, load_encoder(blocks), blocks, rounds=50, seed=1)
     print(tally)
-    assert tally.killed >= 40
+    assert tally.killed == 50
     assert tally.libraries >= 1
     assert tally.inside >= 5
 
@@ -37,4 +37,4 @@ def test_kill_at_ten_random_moments_loses_nothing_committed_with_a_torch_encoder
     spec = f"openclip:local-dir:{save_open_clip(tmp_path / 'model')}"
     tally = kill_rounds(tmp_path, many_videos, load_encoder(spec), spec, rounds=10, seed=2)
     print(tally)
-    assert tally.killed >= 5
+    assert tally.killed == 10

@@ -11,6 +11,8 @@ from vlm.video.timeline import Packets
 
 # Feeding so few packets that nobody needs costs less than draining and restarting a decoder.
 SHORT_GAP = 8
+# So few packets at the end of a file are fed although nobody needs them: damage in a short file, or at the end of one, is then seen.
+SHORT_END = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ class Plan:
     is_wanted: NDArray[np.bool_]
 
 
-def plan_runs(packets: Packets, wanted: NDArray[np.int64], *, whole_groups: bool = False, short_gap: int = SHORT_GAP) -> Plan:
+def plan_runs(
+    packets: Packets, wanted: NDArray[np.int64], *, whole_groups: bool = False, short_gap: int = SHORT_GAP, short_end: int = SHORT_END
+) -> Plan:
     """The runs that give the frames of the packets at the positions ``wanted`` (k,).
 
     A frame needs everything from the last keyframe before it, in decoding order, that is shown no later than itself: pictures that follow
     a keyframe but are shown before it (leading pictures of an open group) also refer to the group before. Runs closer than ``short_gap``
-    packets are joined. ``whole_groups`` goes on to the next keyframe: for streams in which two packets make one frame.
+    packets are joined, and a short end of the file is read to the last packet. ``whole_groups`` goes on to the next keyframe: for streams in which two packets make one frame.
     """
     is_wanted = np.zeros(len(packets), dtype=np.bool_)
     is_wanted[wanted] = True
@@ -45,6 +49,8 @@ def plan_runs(packets: Packets, wanted: NDArray[np.int64], *, whole_groups: bool
             earlier = runs.pop()
             first, last = min(first, earlier[0]), max(last, earlier[1])
         runs.append([first, last])
+    if runs and len(packets) - runs[-1][1] <= short_end:
+        runs[-1][1] = len(packets)
     return Plan(np.asarray(runs, dtype=np.int64).reshape(-1, 2), is_wanted)
 
 

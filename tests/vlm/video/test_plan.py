@@ -41,7 +41,7 @@ def streams(draw: st.DrawFn) -> tuple[Packets, list[set[int]]]:
 def test_a_decoder_that_forgets_between_runs_still_has_every_reference(stream: tuple[Packets, list[set[int]]], data: st.DataObject) -> None:
     table, needs = stream
     wanted = data.draw(st.sets(st.integers(0, len(table) - 1), min_size=1))
-    plan = plan_runs(table, np.asarray(sorted(wanted)), short_gap=data.draw(st.integers(0, 10)))
+    plan = plan_runs(table, np.asarray(sorted(wanted)), short_gap=data.draw(st.integers(0, 10)), short_end=0)
     decodable: set[int] = set()
     for first, last in plan.runs.tolist():
         held: set[int] = set()  # flushed before each run
@@ -56,7 +56,7 @@ def test_a_decoder_that_forgets_between_runs_still_has_every_reference(stream: t
 def test_runs_ascend_start_at_keyframes_and_are_no_longer_than_needed(stream: tuple[Packets, list[set[int]]], data: st.DataObject) -> None:
     table, _ = stream
     wanted = data.draw(st.sets(st.integers(0, len(table) - 1), min_size=1))
-    plan = plan_runs(table, np.asarray(sorted(wanted)), short_gap=0)
+    plan = plan_runs(table, np.asarray(sorted(wanted)), short_gap=0, short_end=0)
     flat = plan.runs.ravel()
     assert np.all(np.diff(flat) >= 0)
     assert table.is_key[plan.runs[:, 0]].all()
@@ -65,30 +65,36 @@ def test_runs_ascend_start_at_keyframes_and_are_no_longer_than_needed(stream: tu
 
 def test_groups_without_a_wanted_frame_are_left_out() -> None:
     table = packets(list(range(300)), [0, 100, 200])
-    assert plan_runs(table, np.asarray([5, 210])).runs.tolist() == [[0, 6], [200, 211]]
+    assert plan_runs(table, np.asarray([5, 210]), short_end=0).runs.tolist() == [[0, 6], [200, 211]]
 
 
 def test_keyframes_alone_are_one_packet_runs() -> None:
     table = packets(list(range(300)), [0, 100, 200])
-    assert plan_runs(table, np.asarray([0, 100, 200])).runs.tolist() == [[0, 1], [100, 101], [200, 201]]
+    assert plan_runs(table, np.asarray([0, 100, 200]), short_end=0).runs.tolist() == [[0, 1], [100, 101], [200, 201]]
 
 
 def test_a_leading_picture_starts_at_the_keyframe_before_its_own() -> None:
     table = packets([0, 1, 2, 5, 3, 4, 6], [0, 3])
-    assert plan_runs(table, np.asarray([4])).runs.tolist() == [[0, 5]]
-    assert plan_runs(table, np.asarray([6])).runs.tolist() == [[3, 7]]
+    assert plan_runs(table, np.asarray([4]), short_end=0).runs.tolist() == [[0, 5]]
+    assert plan_runs(table, np.asarray([6]), short_end=0).runs.tolist() == [[3, 7]]
 
 
 def test_a_short_tail_is_fed_rather_than_restarting_the_decoder() -> None:
     table = packets(list(range(20)), [0, 10])
-    assert plan_runs(table, np.asarray([5, 12]), short_gap=5).runs.tolist() == [[0, 13]]
+    assert plan_runs(table, np.asarray([5, 12]), short_gap=5, short_end=0).runs.tolist() == [[0, 13]]
 
 
 def test_whole_groups_reach_the_next_keyframe() -> None:
     table = packets(list(range(30)), [0, 10, 20])
-    assert plan_runs(table, np.asarray([3]), whole_groups=True).runs.tolist() == [[0, 10]]
+    assert plan_runs(table, np.asarray([3]), whole_groups=True, short_end=0).runs.tolist() == [[0, 10]]
 
 
 def test_a_stream_that_begins_without_a_keyframe_is_fed_from_its_start() -> None:
     table = packets([0, 1, 2, 3], [2])
-    assert plan_runs(table, np.asarray([1])).runs.tolist() == [[0, 2]]
+    assert plan_runs(table, np.asarray([1]), short_end=0).runs.tolist() == [[0, 2]]
+
+
+def test_a_short_end_of_the_file_is_read_to_the_last_packet() -> None:
+    table = packets(list(range(30)), [0])
+    assert plan_runs(table, np.asarray([0]), short_end=29).runs.tolist() == [[0, 30]]
+    assert plan_runs(table, np.asarray([0]), short_end=28).runs.tolist() == [[0, 1]]
