@@ -158,7 +158,7 @@ class Library:
 
         checked_query(query)
         begin = time.perf_counter()
-        if self._read_passport() is None or not self._store.num_segments():
+        if self._read_passport() is None or not self._store.has_segments():
             raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
         encoder = self._load_encoder()
         loaded = time.perf_counter()

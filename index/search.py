@@ -111,7 +111,7 @@ class Searcher:
 
     def _hits(self, vector: NDArray[np.float32], top_k: int, group_by: GroupBy, timings: dict[str, float]) -> list[Hit]:
         """Asks for more and more segments until ``top_k`` groups are found or none are left."""
-        wanted = max(64, 8 * top_k)
+        wanted = max(32, 4 * top_k)
         timings["vectors"] = timings["assemble"] = 0.0
         while True:
             begin = time.perf_counter()

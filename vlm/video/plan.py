@@ -35,7 +35,8 @@ def plan_runs(
 
     A frame needs everything from the last keyframe before it, in decoding order, that is shown no later than itself: pictures that follow
     a keyframe but are shown before it (leading pictures of an open group) also refer to the group before. Runs closer than ``short_gap``
-    packets are joined, and a short end of the file is read to the last packet. ``whole_groups`` goes on to the next keyframe: for streams in which two packets make one frame.
+    packets are joined, and a short end of the file is read to the last packet. ``whole_groups`` goes on to the next keyframe: for streams
+    in which two packets make one frame.
     """
     is_wanted = np.zeros(len(packets), dtype=np.bool_)
     is_wanted[wanted] = True
