@@ -101,8 +101,9 @@ def test_every_clip_is_added_whole(everything, clips):
         assert record.end_seconds == pytest.approx(row["duration_s"], abs=0.2), row["file"]
 
 
-# Files at which a plain PyAV loop fails although their picture is sound.
+# Files at which a plain PyAV loop fails although the frames that are asked for, one a second, are sound.
 SOUND_PICTURES = {
+    "mp4parse_no_timescale.mp4",  # its damage lies between them; looked at densely it is partial (tests/vlm/video/test_awkward.py)
     "exo_sample_missing_stsd.mp4",  # it is the sound that lacks its description
     "vcomposer_nonutf8_metadata.mp4",  # its title is in CP1251
 }
