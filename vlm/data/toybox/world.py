@@ -1,6 +1,6 @@
 """What a Toybox world is: scenes with their things, events over time, camera shots. Everything here is truth; pixels come from render.py.
 
-Time is float seconds on a grid of 0.1 s. The world is a square, (0, 0) top left and (1, 1) bottom right; a shot's camera maps it to the frame.
+Time is float seconds on a grid of 0.1 s. The world is a square, (0, 0) top left and (1, 1) bottom right; a camera maps it to the frame.
 """
 
 from __future__ import annotations
