@@ -40,5 +40,7 @@ ACTIONS: dict[str, tuple[str, ...]] = {
 ACTIONS_ON_ANOTHER = ("collide", "hide", "follow")
 # These end as they began, so that a single frame beside them does not tell whether they have happened: order queries are made of them.
 ACTIONS_THAT_RESTORE = ("bounce", "rotate", "blink", "collide", "hide")
+# Shapes without holes or waists: something smaller can hide behind them.
+SHAPES_THAT_COVER = ("circle", "square")
 
 SPLITS = ("train", "val", "test")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm.data.toybox.tracks import Track
 from vlm.types import Span
 
 
@@ -157,6 +158,8 @@ class World:
 
     Attributes:
         name: ``toybox-1/SPLIT/SEED/INDEX``, with a suffix for special kinds; unique.
+        scenes, shots: in order of time; together they cover [0, seconds).
+        tracks: the motion of each thing, in the order of ``things``.
     """
 
     name: str
@@ -166,3 +169,4 @@ class World:
     shots: tuple[Shot, ...]
     things: tuple[Thing, ...]
     events: tuple[Event, ...]
+    tracks: tuple[Track, ...]
