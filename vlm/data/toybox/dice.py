@@ -48,6 +48,15 @@ class Dice:
         """One of ``items``, each as likely."""
         return items[self.below(len(items))]
 
+    def weighted(self, weights: Sequence[int]) -> int:
+        """A position of ``weights``, each as likely as its weight."""
+        mark = self.below(sum(weights))
+        for position, weight in enumerate(weights):
+            mark -= weight
+            if mark < 0:
+                return position
+        raise AssertionError(weights)
+
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """``items`` in random order (Fisher and Yates)."""
         mixed = list(items)

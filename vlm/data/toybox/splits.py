@@ -1,6 +1,6 @@
 """What training never shows: looks, actions of certain things, pairs of actions, and lengths are held out for the test split.
 
-Residues of vocabulary positions decide, so that every shape, colour, texture and action, and nearly every pair of them, is seen in training.
+Residues of vocabulary positions decide, so that every shape, colour, texture and action, and nearly every pair of them, is seen.
 """
 
 from __future__ import annotations
