@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder
 from vlm.errors import BadVectors, VideoError, VideoUnreadable
@@ -50,6 +51,7 @@ class _Job:
     num_chunks: int | None = None
     seconds: float = 0.0
     followers: list[FileEntry] = field(default_factory=list)
+    num_unfamiliar: int = 0
 
     @property
     def name(self) -> str:
@@ -79,6 +81,8 @@ class Adder:
         self._jobs: dict[bytes, _Job] = {}
         self._by_digest: dict[str, _Job] = {}
         self._done: list[FileDone] = []
+        self._encoder: Encoder | None = None
+        self._unfamiliar: list[str] = []
         self._num_rows = 0
         self._seconds = 0.0
         self._started = self._reported = time.monotonic()
@@ -105,11 +109,23 @@ class Adder:
             elapsed_seconds=time.monotonic() - self._started,
             ignored_files=scan.ignored,
             interrupted=interrupted.is_set(),
+            warnings=self._scope_warnings(),
+        )
+
+    def _scope_warnings(self) -> tuple[str, ...]:
+        """Says so where videos do not look like anything that the encoder knows."""
+        if not self._unfamiliar or self._encoder is None:
+            return ()
+        which = f"{self._unfamiliar[0]!r}" + (f" and {len(self._unfamiliar) - 1:,} more" if len(self._unfamiliar) > 1 else "")
+        return (
+            f"{which}: most frames look like nothing that {self._encoder.name!r} knows, which is {getattr(self._encoder, 'scope', 'little')}. "
+            "Searches in them will find nothing of use; a model of the real world is needed: vlm models lists some",
         )
 
     def _run_pipeline(self, waiting: list[FileEntry], interrupted: threading.Event) -> None:
         open_files = {entry.path for entry in waiting}
         encoder, sampling = self._prepare()
+        self._encoder = encoder
         with FramePipeline(waiting, encoder, sampling, self._deadline_seconds) as pipeline:
             while open_files and not interrupted.is_set():
                 try:
@@ -196,10 +212,15 @@ class Adder:
             job.pending_since = job.pending_since if job.pending else time.monotonic()
             job.pending.append(ready)
             self._num_rows += len(ready.pts)
+            job.num_unfamiliar += self._count_unfamiliar(ready.vectors)
             if job.info is not None and len(ready.pts):
                 self._advance(job, float(job.info.clock.exact_seconds(int(ready.pts[-1]))))
         if sum(len(r.pts) for r in job.pending) >= COMMIT_ROWS or (job.pending and time.monotonic() - job.pending_since > COMMIT_SECONDS):
             self._flush(job)
+
+    def _count_unfamiliar(self, vectors: NDArray[np.float32]) -> int:
+        judge: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = getattr(self._encoder, "unfamiliar", None)
+        return 0 if judge is None or not len(vectors) else int(judge(vectors).sum())
 
     def _advance(self, job: _Job, seconds: float) -> None:
         self._seconds += max(0.0, seconds - job.seconds)
@@ -247,6 +268,8 @@ class Adder:
             )
             self._place(job.entry, job.video_id)
         self._advance(job, features.end)
+        if job.num_unfamiliar > len(features.times) / 2:
+            self._unfamiliar.append(job.name)
         self._settle(
             job.entry.path, status, job.video_id, coverage=outcome.coverage, reason=outcome.reason, num_bytes=job.entry.stamp.num_bytes
         )

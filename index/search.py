@@ -78,6 +78,13 @@ def query_warnings(query: str, encoder: Encoder) -> list[str]:
             f"the query looks like {found}, but {encoder.name!r} was trained on English: hits may be poor. "
             f"A multilingual model: --encoder {MULTILINGUAL_PRESET} (a new library)"
         )
+    unknown: list[str] = getattr(encoder, "unknown_words", lambda texts: [])([query])
+    if unknown:
+        scope = getattr(encoder, "scope", "")
+        warnings.append(
+            f"{encoder.name!r} {f'knows only {scope} and ' if scope else ''}was never taught {', '.join(map(repr, unknown))}: "
+            "it guesses from the letters, and hits may be poor"
+        )
     unread = getattr(encoder, "unread_text", lambda text: "")(query)
     if unread:
         warnings.append(f"the query is longer than {encoder.name!r} reads; this was left out: {unread!r}")

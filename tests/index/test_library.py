@@ -533,3 +533,42 @@ def test_a_numpy_plug_in_never_loads_torch(videos: Path, tmp_path: Path, blocks:
     )
     run = subprocess.run([sys.executable, "-c", script, tmp_path / "lib", blocks, videos], capture_output=True, check=True, text=True)
     assert json.loads(run.stdout) == [3, []]
+
+
+# Encoders that know little of the world
+
+
+def narrow(blocks: str) -> Altered:
+    """The encoder of the tests, as one that knows the colour red alone and can tell."""
+    base = load_encoder(blocks)
+    red, others = base.encode_text(["red"]), base.encode_text(["green", "blue", "white"])
+
+    def unfamiliar(vectors: np.ndarray) -> np.ndarray:
+        return (vectors @ red.T).max(axis=1) < (vectors @ others.T).max(axis=1)
+
+    def unknown_words(texts: list[str]) -> list[str]:
+        return [word for text in texts for word in text.split() if word != "red"]
+
+    return Altered(base, {"scope": "what is red", "unfamiliar": unfamiliar, "unknown_words": unknown_words})
+
+
+def test_add_warns_of_videos_beyond_what_the_encoder_knows(videos: Path, tmp_path: Path, blocks: str):
+    with Library.open(tmp_path / "narrow", encoder=narrow(blocks)) as library:
+        warning = " ".join(library.add(videos).warnings)
+        assert "what is red" in warning
+        assert "and 1 more" in warning, "the green one and the one that is blue and white"
+        assert "red.mp4" not in warning
+        assert library.add(videos).warnings == ()
+
+
+def test_search_warns_of_words_that_the_encoder_was_never_taught(videos: Path, tmp_path: Path, blocks: str):
+    with Library.open(tmp_path / "narrow", encoder=narrow(blocks)) as library:
+        library.add(videos)
+        warned = library.search("red flamingos")
+        assert any("'flamingos'" in warning and "what is red" in warning for warning in warned.warnings)
+        assert len(warned.hits) == 3
+        assert library.search("red").warnings == ()
+
+
+def test_an_encoder_that_cannot_tell_warns_of_nothing(library: Library):
+    assert library.search("red flamingos").warnings == ()

@@ -20,7 +20,7 @@ from vlm.errors import BadVectors, EncoderError, UnknownEncoder
 
 GROUP = "vlm.encoders"
 REQUIRED = ("name", "fingerprint", "dim", "preprocessing", "encode_frames", "encode_text")
-OPTIONAL = ("thread_safe", "languages", "unread_text", "precision")
+OPTIONAL = ("thread_safe", "languages", "unread_text", "precision", "scope", "unfamiliar", "unknown_words")
 UNIT_TOLERANCE = 1e-3
 
 
