@@ -116,9 +116,10 @@ class Adder:
         """Says so where videos do not look like anything that the encoder knows."""
         if not self._unfamiliar or self._encoder is None:
             return ()
+        scope = getattr(self._encoder, "scope", "little")
         which = f"{self._unfamiliar[0]!r}" + (f" and {len(self._unfamiliar) - 1:,} more" if len(self._unfamiliar) > 1 else "")
         return (
-            f"{which}: most frames look like nothing that {self._encoder.name!r} knows, which is {getattr(self._encoder, 'scope', 'little')}. "
+            f"{which}: most frames look like nothing that {self._encoder.name!r} knows, which is {scope}. "
             "Searches in them will find nothing of use; a model of the real world is needed: vlm models lists some",
         )
 
