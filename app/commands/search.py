@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -36,6 +37,9 @@ def search(
     top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, metavar="N", help="How many hits.")] = 10,
     group_by: Annotated[GroupBy, typer.Option(help="One hit per video, or several stretches of the same one.")] = GroupBy.VIDEO,
     open_hit: Annotated[int | None, typer.Option("--open", min=1, metavar="N", help="Play hit N from its first second on.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the hits as strips of pictures into a new PNG.")
+    ] = None,
     encoder: EncoderOption = None,
     device: DeviceOption = "auto",
     index_device: IndexDeviceOption = "auto",
@@ -51,6 +55,10 @@ def search(
     if open_hit is not None and open_hit > top_k:
         raise typer.BadParameter(f"hit {open_hit} is not among the {top_k} that -k asks for", param_hint="--open")
     sentence = _readable(" ".join(query))
+    if sheet is not None:
+        from vlm.app.sheet import check_free
+
+        check_free(sheet)
     grouping: Literal["video", "segment"] = group_by.value
     folder = library_folder(library)
     with Library.open(folder, encoder=encoder, device=device, index_device=index_device, create=False) as held:
@@ -65,6 +73,11 @@ def search(
     if not result.hits:
         note(f"nothing found for {sentence!r}")
         raise typer.Exit(ExitCode.NO_HIT)
+    if sheet is not None:
+        from vlm.app.sheet import Row, write_sheet
+
+        write_sheet(sheet, [Row(sentence, result.hits)])
+        note(f"contact sheet: {sheet}")
     if open_hit is not None:
         _open(result.hits, open_hit)
 

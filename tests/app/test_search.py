@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.cells import cell_len
 
 from tests.app.running import Vlm, run_on_terminal
@@ -147,3 +150,34 @@ def test_opening_a_hit_whose_file_is_gone_is_a_clear_error(
 def test_opening_more_than_was_found_is_a_clear_error(vlm: Vlm, colour_library: Path, blocks: str):
     done = vlm("search", "red", "--library", colour_library, "--encoder", blocks, "--open", 7, code=1)
     assert "there is no hit 7 to open: the search found 3" in done.err
+
+
+def test_a_sheet_shows_the_stretch_of_every_hit(vlm: Vlm, colour_library: Path, blocks: str, tmp_path: Path):
+    sheet = tmp_path / "hits.png"
+    done = vlm("search", "white", "--library", colour_library, "--encoder", blocks, "-k", 1, "--sheet", sheet)
+    assert str(sheet) in done.err
+    with Image.open(sheet) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    shown = (np.abs(pixels - 240) <= 4).all(axis=2)  # the white of the video is darker than the paper
+    assert shown.mean() > 0.2
+    assert (pixels[..., 2] > pixels[..., 0] + 80).mean() < 0.01, "nothing of the blue part of the file"
+
+
+def test_a_sheet_says_where_a_file_has_gone(vlm: Vlm, own_library: Path, videos: Path, blocks: str, tmp_path: Path):
+    (videos / "red.mp4").unlink()
+    vlm("search", "red", "--library", own_library, "--encoder", blocks, "--sheet", tmp_path / "hits.png")
+    with Image.open(tmp_path / "hits.png") as picture:
+        assert picture.height > 3 * 96
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"), [("there.png", "never overwritten"), ("hits.jpg", "'.*hits.jpg'"), ("no/hits.png", "no folder")]
+)
+def test_a_sheet_that_cannot_be_made_is_refused_before_the_search(
+    vlm: Vlm, colour_library: Path, blocks: str, tmp_path: Path, name: str, complaint: str
+):
+    (tmp_path / "there.png").write_text("mine")
+    done = vlm("search", "red", "--library", colour_library, "--encoder", blocks, "--sheet", tmp_path / name, code=1)
+    assert re.search(complaint, done.err)
+    assert done.out == ""
+    assert (tmp_path / "there.png").read_text() == "mine"
