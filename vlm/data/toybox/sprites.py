@@ -31,12 +31,12 @@ MARK_AHEAD = {
 MARK_RADIUS, MARK_PIXELS = 0.17, 1.15
 MARK_LEVEL = 250.0
 RIM_RADIUS, RIM_PIXELS = 0.06, 0.6
-OUTLINE_RADIUS, OUTLINE_PIXELS = 0.06, 0.7
+OUTLINE_RADIUS, OUTLINE_PIXELS = 0.06, 0.6
 # Brightness of outline, rim and the texture's second tone beside the thing's own colour.
 OUTLINE_TONE, RIM_TONE, SECOND_TONE = 0.3, 0.15, 0.45
 
-PERIOD = 0.8  # of a texture in radii: 2.5 across the thing
-DOT_RADIUS = 0.26
+# In radii. A thing is 2 across; the periods differ so that the textures stay apart where they shrink to a few pixels.
+STRIPE_PERIOD, CHECK_PERIOD, DOT_PERIOD, DOT_RADIUS = 0.7, 1.0, 0.8, 0.19
 
 _HEART, _HEART_RISE = 0.79, 0.265
 _SIN36, _COS36 = math.sin(math.pi / 5), math.cos(math.pi / 5)
@@ -110,31 +110,31 @@ DISTANCES: dict[str, Callable[[Floats, Floats], Floats]] = {
 }
 
 
-def _bands(position: Floats) -> Floats:
-    """Signed distance in radii to the nearest border of bands half a period wide, negative inside every second one."""
-    part = position / PERIOD + 0.25
-    distance: Floats = (np.abs(part - np.floor(part) - 0.5) - 0.25) * PERIOD
+def _bands(position: Floats, period: float) -> Floats:
+    """Signed distance to the nearest border of bands half a period wide; negative in the band around 0 and every second one."""
+    part = position / period
+    distance: Floats = (np.abs(part - np.floor(part + 0.5)) - 0.25) * period
     return distance
 
 
 def texture_distance(texture: str, u: Floats, v: Floats) -> Floats | None:
     """Signed distance in radii to the second tone, negative inside it; None for a plain thing."""
     if texture == "striped":
-        return _bands(v)
+        return _bands(v, STRIPE_PERIOD)
     if texture == "checked":
-        across, along = _bands(u + PERIOD / 4), _bands(v + PERIOD / 4)
+        across, along = (_bands(place - CHECK_PERIOD / 4, CHECK_PERIOD) for place in (u, v))
         return np.maximum(np.minimum(across, along), -np.maximum(across, along))
     if texture == "dotted":
-        # Dots in rows, every second row moved by half a dot's distance.
-        first = np.minimum(_from_dots(u, v), _from_dots(u + PERIOD / 2, v + PERIOD / 2))
-        distance: Floats = np.sqrt(first) - DOT_RADIUS * PERIOD
+        # Every second row of dots is moved by half the distance between two.
+        squared = np.minimum(_from_dots(u, v), _from_dots(u + DOT_PERIOD / 2, v + DOT_PERIOD / 2))
+        distance: Floats = np.sqrt(squared) - DOT_RADIUS
         return distance
     return None
 
 
 def _from_dots(u: Floats, v: Floats) -> Floats:
     """Squared distance to the nearest of the points on a square grid."""
-    u, v = (part - PERIOD * np.floor(part / PERIOD + 0.5) for part in (u, v))
+    u, v = (place - DOT_PERIOD * np.floor(place / DOT_PERIOD + 0.5) for place in (u, v))
     return u * u + v * v
 
 
