@@ -11,10 +11,11 @@ import numpy as np
 
 from vlm.errors import UnknownVideo
 from vlm.index import segments
+from vlm.index.database import FILE_NAME
 from vlm.index.passport import Passport
 from vlm.index.records import FileChanges, LibraryStats, Location, Quarantined, VideoRecord
 from vlm.index.scan import stamp_of
-from vlm.index.store import FILE_NAME, FileStamp, Store
+from vlm.index.store import FileStamp, Store
 
 if TYPE_CHECKING:
     from vlm.index.cache import IndexCache

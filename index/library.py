@@ -23,10 +23,11 @@ from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itse
 from vlm.encoders.threads import one_thread
 from vlm.errors import EncoderMismatch, InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError, UnknownEncoder
 from vlm.index import catalog, passport
+from vlm.index.database import FILE_NAME
 from vlm.index.lock import WriterLock
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
 from vlm.index.scan import PathLike, scan
-from vlm.index.store import FILE_NAME, Store
+from vlm.index.store import Store
 from vlm.types import Features, Thumbnail
 from vlm.video.sample import Sampling
 

@@ -6,11 +6,8 @@ against the end of the process at any moment. Ids are 64-bit integers that are n
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,56 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm.errors import LibraryDamaged, LibraryError, LibraryFull, LibraryNotFound, LibraryReadOnly, LibraryTooNew, UnknownVideo
+from vlm.errors import UnknownVideo
+from vlm.index.database import Database
 from vlm.types import Clock, Features, Segment, Span, Thumbnail, VideoInfo
-
-FORMAT = 1
-APPLICATION_ID = 0x766C6D31  # "vlm1": tells our file from any other SQLite file
-FILE_NAME = "library.sqlite3"
-_VARIABLES = 900  # below SQLite's smallest usual limit of bound values in one statement
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE videos (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    digest TEXT NOT NULL UNIQUE,
-    ready INTEGER NOT NULL DEFAULT 0,
-    container TEXT NOT NULL, codec TEXT NOT NULL,
-    width INTEGER NOT NULL, height INTEGER NOT NULL, rotation INTEGER NOT NULL,
-    frame_rate TEXT, time_base TEXT NOT NULL, zero TEXT NOT NULL,
-    num_bytes INTEGER NOT NULL, promised_seconds REAL, end_seconds REAL NOT NULL DEFAULT 0,
-    num_rows INTEGER NOT NULL DEFAULT 0, coverage REAL NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
-    added_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-);
-CREATE TABLE locations (
-    path BLOB PRIMARY KEY,
-    video_id INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
-    num_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX locations_by_video ON locations(video_id);
-CREATE TABLE features (
-    video_id INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
-    chunk INTEGER NOT NULL, pts BLOB NOT NULL, vectors BLOB NOT NULL,
-    PRIMARY KEY (video_id, chunk)
-);
-CREATE TABLE segments (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    video_id INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
-    generation INTEGER NOT NULL, level INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    start REAL NOT NULL, end REAL NOT NULL, vector BLOB NOT NULL
-);
-CREATE INDEX segments_by_video ON segments(video_id);
-CREATE INDEX segments_by_generation ON segments(generation);
-CREATE TABLE tombstones (segment_id INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
-CREATE TABLE thumbnails (
-    video_id INTEGER NOT NULL REFERENCES videos(id) ON DELETE CASCADE,
-    pts INTEGER NOT NULL, jpeg BLOB NOT NULL, PRIMARY KEY (video_id, pts)
-);
-CREATE TABLE quarantine (
-    path BLOB PRIMARY KEY, num_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    error TEXT NOT NULL, reason TEXT NOT NULL, at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +44,13 @@ class Store:
     Raises, from any method: LibraryDamaged, LibraryFull, LibraryReadOnly for what SQLite reports of the file.
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection, *, read_only: bool) -> None:
-        self.folder = folder
-        self.read_only = read_only
-        self._db = connection
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
     @classmethod
     def create(cls, folder: Path) -> Store:
         """A new, empty store in ``folder``; an existing one is opened instead."""
-        path = folder / FILE_NAME
-        with _translated(folder):
-            connection = _connect(path, "rwc")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {FORMAT}")
-                connection.executemany(
-                    "INSERT INTO meta VALUES (?, ?)", [("library_id", uuid.uuid4().hex), ("generation", 0), ("compacted", 0)]
-                )
-            connection.execute("COMMIT")
-            connection.close()
-        return cls.open(folder)
+        return cls(Database.create(folder))
 
     @classmethod
     def open(cls, folder: Path, *, read_only: bool = False) -> Store:
@@ -128,51 +61,37 @@ class Store:
             LibraryTooNew: it was written by a later format.
             LibraryDamaged: the file is no library, or SQLite cannot read it.
         """
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise LibraryNotFound(
-                f"no library in {str(folder)!r}: make one with `vlm add VIDEOS --library {folder}`, or name another with --library"
-            )
-        writable = os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids) and os.access(
-            path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
-        )
-        read_only = read_only or not writable
-        with _translated(folder):
-            # A reader needs the shared-memory file beside a WAL database. Where the folder cannot be written, nobody else can be writing
-            # from this side either: SQLite may then take the file as immutable, unless a log is waiting in it.
-            waiting = path.with_name(FILE_NAME + "-wal").exists()
-            connection = _connect(path, "rw" if not read_only else "ro" if writable or waiting else "ro&immutable=1")
-            _check_format(connection, folder)
-        return cls(folder, connection, read_only=read_only)
+        return cls(Database.open(folder, read_only=read_only))
+
+    @property
+    def folder(self) -> Path:
+        """Where the library lies."""
+        return self._db.folder
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self._db.read_only
 
     def close(self) -> None:
         """Ends the connection; harmless when repeated."""
         self._db.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """All writes inside are committed together, or none of them."""
-        if self.read_only:
-            raise LibraryReadOnly(f"library {str(self.folder)!r} cannot be written: it was opened read-only, or its folder is")
-        with _translated(self.folder):
-            self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            with _translated(self.folder):
-                self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+        return self._db.transaction()
+
+    def query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple]:  # type: ignore[type-arg]
+        """All rows of a reading statement."""
+        return self._db.query(sql, values)
 
     def meta(self, key: str) -> str | bytes | int | None:
         """The value stored under ``key``; None where there is none."""
-        row = self._one("SELECT value FROM meta WHERE key = ?", (key,))
-        return None if row is None else row[0]
+        return self._db.meta(key)
 
     def set_meta(self, key: str, value: str | bytes | int) -> None:
         """Stores ``value`` under ``key``; inside a transaction."""
-        self._write("INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value))
+        self._db.set_meta(key, value)
 
     @property
     def library_id(self) -> str:
@@ -196,7 +115,7 @@ class Store:
 
     def begin_video(self, info: VideoInfo) -> int:
         """The id of a new, unfinished video; nothing of it is found until ``finish_video``."""
-        cursor = self._write(
+        cursor = self._db.write(
             "INSERT INTO videos"
             " (digest, container, codec, width, height, rotation, frame_rate, time_base, zero, num_bytes, promised_seconds)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -221,12 +140,12 @@ class Store:
         self, video_id: int, pts: NDArray[np.int64], vectors: NDArray[np.float32], thumbnails: Iterable[Thumbnail] = ()
     ) -> None:
         """Appends feature rows (n,) and (n, d) to an unfinished video; vectors are kept as float16."""
-        self._write(
+        self._db.write(
             "INSERT INTO features SELECT ?1, ifnull(max(chunk) + 1, 0), ?2, ?3 FROM features WHERE video_id = ?1",
             (video_id, pts.astype("<i8").tobytes(), vectors.astype("<f2").tobytes()),
         )
         for thumbnail in thumbnails:
-            self._write("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (video_id, thumbnail.pts, thumbnail.jpeg))
+            self._db.write("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (video_id, thumbnail.pts, thumbnail.jpeg))
 
     def finish_video(
         self,
@@ -240,7 +159,7 @@ class Store:
         vectors: NDArray[np.float32],
     ) -> None:
         """Makes a video ready: its outcome, and its segments with vectors (n, d), found from now on."""
-        self._write(
+        self._db.write(
             "UPDATE videos SET ready = 1, end_seconds = ?, num_rows = ?, coverage = ?, reason = ? WHERE id = ?",
             (end_seconds, num_rows, coverage, reason, video_id),
         )
@@ -251,69 +170,68 @@ class Store:
         generation = self._next_generation()
         self._bury("video_id = ?", (video_id,), generation)
         halves = vectors.astype("<f2")
-        with _translated(self.folder):
-            self._db.executemany(
-                "INSERT INTO segments (video_id, generation, level, first, last, start, end, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (video_id, generation, s.level, s.first, s.last, s.span.start, s.span.end, v.tobytes())
-                    for s, v in zip(segments, halves, strict=True)
-                ],
-            )
+        self._db.write_many(
+            "INSERT INTO segments (video_id, generation, level, first, last, start, end, vector) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (video_id, generation, s.level, s.first, s.last, s.span.start, s.span.end, v.tobytes())
+                for s, v in zip(segments, halves, strict=True)
+            ],
+        )
 
     def remove_video(self, video_id: int) -> None:
         """Removes a video with all that belongs to it; its segments leave tombstones for the vector cache."""
         self._bury("video_id = ?", (video_id,), self._next_generation())
-        self._write("DELETE FROM videos WHERE id = ?", (video_id,))
+        self._db.write("DELETE FROM videos WHERE id = ?", (video_id,))
 
     def _bury(self, where: str, values: tuple[int, ...], generation: int) -> None:
-        self._write(f"INSERT INTO tombstones SELECT id, {generation} FROM segments WHERE {where}", values)
-        self._write(f"DELETE FROM segments WHERE {where}", values)
+        self._db.write(f"INSERT INTO tombstones SELECT id, {generation} FROM segments WHERE {where}", values)
+        self._db.write(f"DELETE FROM segments WHERE {where}", values)
 
     def set_location(self, path: bytes, video_id: int, stamp: FileStamp) -> int | None:
         """Records that ``path`` holds the video. Returns the video that it held before, where that one has no other location left."""
-        before = self._one("SELECT video_id FROM locations WHERE path = ?", (path,))
-        self._write("INSERT OR REPLACE INTO locations VALUES (?, ?, ?, ?)", (path, video_id, stamp.num_bytes, stamp.mtime_ns))
-        self._write("DELETE FROM quarantine WHERE path = ?", (path,))
-        if before is None or before[0] == video_id or self._one("SELECT 1 FROM locations WHERE video_id = ?", (before[0],)):
+        before = self._db.one("SELECT video_id FROM locations WHERE path = ?", (path,))
+        self._db.write("INSERT OR REPLACE INTO locations VALUES (?, ?, ?, ?)", (path, video_id, stamp.num_bytes, stamp.mtime_ns))
+        self._db.write("DELETE FROM quarantine WHERE path = ?", (path,))
+        if before is None or before[0] == video_id or self._db.one("SELECT 1 FROM locations WHERE video_id = ?", (before[0],)):
             return None
         return int(before[0])
 
     def forget_location(self, path: bytes) -> None:
         """Drops one location; its video stays."""
-        self._write("DELETE FROM locations WHERE path = ?", (path,))
+        self._db.write("DELETE FROM locations WHERE path = ?", (path,))
 
     def quarantine(self, path: bytes, stamp: FileStamp, error: str, reason: str) -> None:
         """Records a file that could not be added."""
-        self._write(
+        self._db.write(
             "INSERT OR REPLACE INTO quarantine (path, num_bytes, mtime_ns, error, reason) VALUES (?, ?, ?, ?, ?)",
             (path, stamp.num_bytes, stamp.mtime_ns, error, reason),
         )
 
     def find_location(self, path: bytes) -> tuple[int, FileStamp, bool] | None:
         """(video id, stamp, ready) of a known path."""
-        row = self._one(
+        row = self._db.one(
             "SELECT video_id, l.num_bytes, mtime_ns, ready FROM locations l JOIN videos v ON v.id = video_id WHERE path = ?", (path,)
         )
         return None if row is None else (row[0], FileStamp(row[1], row[2]), bool(row[3]))
 
     def find_quarantined(self, path: bytes) -> tuple[FileStamp, str, str] | None:
         """(stamp, error, reason) of a quarantined path."""
-        row = self._one("SELECT num_bytes, mtime_ns, error, reason FROM quarantine WHERE path = ?", (path,))
+        row = self._db.one("SELECT num_bytes, mtime_ns, error, reason FROM quarantine WHERE path = ?", (path,))
         return None if row is None else (FileStamp(row[0], row[1]), row[2], row[3])
 
     def find_digest(self, digest: str) -> tuple[int, bool] | None:
         """(video id, ready) of a known content."""
-        row = self._one("SELECT id, ready FROM videos WHERE digest = ?", (digest,))
+        row = self._db.one("SELECT id, ready FROM videos WHERE digest = ?", (digest,))
         return None if row is None else (row[0], bool(row[1]))
 
     def last_pts(self, video_id: int) -> int | None:
         """The timestamp of the last stored row; None before the first."""
-        row = self._one("SELECT pts FROM features WHERE video_id = ? ORDER BY chunk DESC LIMIT 1", (video_id,))
+        row = self._db.one("SELECT pts FROM features WHERE video_id = ? ORDER BY chunk DESC LIMIT 1", (video_id,))
         return None if row is None else int(np.frombuffer(row[0], "<i8")[-1])
 
     def clock(self, video_id: int) -> Clock:
         """The clock that turns the video's timestamps into seconds."""
-        row = self._one("SELECT time_base, zero FROM videos WHERE id = ?", (video_id,))
+        row = self._db.one("SELECT time_base, zero FROM videos WHERE id = ?", (video_id,))
         if row is None:
             raise self.unknown(video_id)
         return Clock(Fraction(row[0]), Fraction(row[1]))
@@ -331,7 +249,7 @@ class Store:
 
     def features(self, video_id: int) -> Features:
         """The features of a ready video with times in seconds."""
-        row = self._one("SELECT end_seconds FROM videos WHERE id = ? AND ready", (video_id,))
+        row = self._db.one("SELECT end_seconds FROM videos WHERE id = ? AND ready", (video_id,))
         if row is None:
             raise self.unknown(video_id)
         return self.features_until(video_id, float(row[0]))
@@ -349,9 +267,9 @@ class Store:
         ids = sorted(video_ids)
         found: dict[int, tuple[list[bytes], float, float]] = {
             row[0]: ([], max(row[1], row[2] or 0.0), row[3])
-            for row in self._by_ids("SELECT id, end_seconds, promised_seconds, coverage FROM videos WHERE id IN ({})", ids)
+            for row in self._db.by_ids("SELECT id, end_seconds, promised_seconds, coverage FROM videos WHERE id IN ({})", ids)
         }
-        for video_id, path in self._by_ids("SELECT video_id, path FROM locations WHERE video_id IN ({}) ORDER BY path", ids):
+        for video_id, path in self._db.by_ids("SELECT video_id, path FROM locations WHERE video_id IN ({}) ORDER BY path", ids):
             found[video_id][0].append(path)
         return found
 
@@ -377,13 +295,13 @@ class Store:
 
     def segments(self, ids: Sequence[int]) -> dict[int, StoredSegment]:
         """Segments by id; ids that are gone are left out."""
-        rows = self._by_ids("SELECT id, video_id, level, start, end FROM segments WHERE id IN ({})", ids)
+        rows = self._db.by_ids("SELECT id, video_id, level, start, end FROM segments WHERE id IN ({})", ids)
         return {r[0]: StoredSegment(r[0], r[1], r[2], Span(r[3], r[4])) for r in rows}
 
     def segment_vectors(self, ids: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
         """Vectors (n, d) in the order of ``ids``; a row of zeros for an id that is gone."""
         out = np.zeros((len(ids), dim), np.float32)
-        found = dict(self._by_ids("SELECT id, vector FROM segments WHERE id IN ({})", [int(i) for i in ids]))
+        found = dict(self._db.by_ids("SELECT id, vector FROM segments WHERE id IN ({})", [int(i) for i in ids]))
         for row, segment_id in enumerate(ids):
             if (blob := found.get(int(segment_id))) is not None:
                 out[row] = np.frombuffer(blob, "<f2")
@@ -393,11 +311,10 @@ class Store:
         self, dim: int, *, after_generation: int = -1, rows: int = 16384
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float16]]]:
         """(ids, vectors) of all segments newer than a generation, block by block in order of id."""
-        with _translated(self.folder):
-            cursor = self._db.execute("SELECT id, vector FROM segments WHERE generation > ? ORDER BY id", (after_generation,))
-            while block := cursor.fetchmany(rows):
-                ids = np.fromiter((r[0] for r in block), np.int64, len(block))
-                yield ids, np.frombuffer(b"".join(r[1] for r in block), "<f2").reshape(len(block), dim)
+        sql = "SELECT id, vector FROM segments WHERE generation > ? ORDER BY id"
+        for block in self._db.blocks(sql, (after_generation,), rows=rows):
+            ids = np.fromiter((r[0] for r in block), np.int64, len(block))
+            yield ids, np.frombuffer(b"".join(r[1] for r in block), "<f2").reshape(len(block), dim)
 
     def buried(self, *, after_generation: int) -> NDArray[np.int64]:
         """Ids of segments that were removed after a generation."""
@@ -408,12 +325,10 @@ class Store:
     def compact(self) -> None:
         """Drops tombstones and unfinished rests, and gives free pages back to the disk."""
         with self.transaction():
-            self._write("DELETE FROM videos WHERE NOT ready", ())
-            self._write("DELETE FROM tombstones", ())
+            self._db.write("DELETE FROM videos WHERE NOT ready", ())
+            self._db.write("DELETE FROM tombstones", ())
             self.set_meta("compacted", self.generation)
-        with _translated(self.folder):
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.vacuum()
 
     def problems(self) -> list[str]:
         """What is wrong inside the file, one sentence each; empty when all is well."""
@@ -431,73 +346,3 @@ class Store:
             for row in self.query("SELECT id FROM videos WHERE ready AND id NOT IN (SELECT video_id FROM segments)")
         ]
         return found
-
-    def query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple]:  # type: ignore[type-arg]
-        """All rows of a reading statement."""
-        with _translated(self.folder):
-            return self._db.execute(sql, values).fetchall()
-
-    def _one(self, sql: str, values: tuple[object, ...]) -> tuple | None:  # type: ignore[type-arg]
-        rows = self.query(sql, values)
-        return rows[0] if rows else None
-
-    def _write(self, sql: str, values: tuple[object, ...]) -> sqlite3.Cursor:
-        assert self._db.in_transaction, "writes belong into a transaction"
-        with _translated(self.folder):
-            return self._db.execute(sql, values)
-
-    def _by_ids(self, sql: str, ids: Sequence[int]) -> Iterator[tuple]:  # type: ignore[type-arg]
-        for at in range(0, len(ids), _VARIABLES):
-            part = tuple(ids[at : at + _VARIABLES])
-            yield from self.query(sql.format(",".join("?" * len(part))), part)
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=10, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA foreign_keys = ON")
-    # NORMAL keeps every commit through the end of a process at any moment; only a power cut may take the last ones, never consistency.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    # A search reads a hundred rows all over the file: with a million segments SQLite's usual 2 MB do not even hold the way to them.
-    connection.execute("PRAGMA cache_size = -65536")
-    connection.execute("PRAGMA mmap_size = 2147418112")
-    return connection
-
-
-def _check_format(connection: sqlite3.Connection, folder: Path) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise LibraryDamaged(f"{str(folder / FILE_NAME)!r} is no vlm library: move it away, then `vlm add` makes a new one")
-    if version > FORMAT:
-        raise LibraryTooNew(
-            f"library {str(folder)!r} has format {version}; this vlm reads up to {FORMAT}: upgrade with `pip install -U vlm-retrieval`"
-        )
-
-
-@contextmanager
-def _translated(folder: Path) -> Iterator[None]:
-    """Turns what SQLite reports of the file into errors of ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _translation(folder)(error) from error
-
-
-def _translation(folder: Path) -> Callable[[sqlite3.Error], LibraryError]:
-    name = str(folder)
-
-    def translate(error: sqlite3.Error) -> LibraryError:
-        code = getattr(error, "sqlite_errorname", "") or ""
-        if code.startswith("SQLITE_FULL"):
-            return LibraryFull(f"no space left for library {name!r}: free some and run the same command again; what was committed is safe")
-        if code.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
-            return LibraryReadOnly(f"library {name!r} cannot be written ({error}): check the folder's permissions")
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return LibraryDamaged(
-                f"{str(folder / FILE_NAME)!r} is damaged ({error}): put a backup in its place, save what is left with "
-                f"`sqlite3 {FILE_NAME} .recover`, or move it away and run `vlm add` again"
-            )
-        return LibraryError(f"library {name!r}: SQLite reports {code or type(error).__name__}: {error}")
-
-    return translate

@@ -26,8 +26,8 @@ from vlm.errors import (
     UnknownEncoder,
     UnknownVideo,
 )
+from vlm.index.database import FILE_NAME
 from vlm.index.records import AddProgress, FileDone
-from vlm.index.store import FILE_NAME
 
 
 @pytest.fixture

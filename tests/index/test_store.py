@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from vlm.errors import LibraryDamaged, LibraryFull, LibraryNotFound, LibraryReadOnly, LibraryTooNew, UnknownVideo
-from vlm.index.store import FILE_NAME, FORMAT, FileStamp, Store
+from vlm.index.database import FILE_NAME, FORMAT
+from vlm.index.store import FileStamp, Store
 from vlm.types import Clock, Segment, Span, Thumbnail, VideoInfo
 
 DIM = 4
@@ -223,7 +224,7 @@ def test_compaction_drops_tombstones_and_unfinished_rests_and_keeps_the_rest(sto
 def test_problems_names_a_video_whose_rows_are_missing(store: Store):
     video_id = add(store, "a", b"/a.mp4")
     with store.transaction():
-        store._write("DELETE FROM features", ())
+        store._db.write("DELETE FROM features", ())
     assert store.problems() == [f"video {video_id} has timestamps for 0 of its 3 rows"]
 
 
