@@ -1,7 +1,7 @@
 """Charades-STA: a sentence and its window, a line each (Gao, Sun, Yang and Nevatia 2017): ``VIDEO START END##SENTENCE``.
 
-Traps: the durations are in another file, and one window in seven ends past them (give ``durations`` to have that named); the line is cut at its
-first ``##`` and its two last spaces, since an id may hold spaces and a sentence ``##``.
+Traps: the durations are in another file, and one window in seven ends past them (give ``durations`` to have that named); the line is cut
+at its first ``##`` and its two last spaces, since an id may hold spaces and a sentence ``##``.
 """
 
 from __future__ import annotations

@@ -14,13 +14,13 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 
 from vlm.data.formats.fields import Fields
 from vlm.data.formats.files import PathLike, read_csv, write_csv
 from vlm.data.formats.records import Annotations, Fault, Window, checked, need_duration
+from vlm.errors import InputError
 
-_CLOCK = re.compile(r"([0-9]{2,}):([0-5][0-9]):([0-5][0-9])\.([0-9]+)")
+_CLOCK = re.compile(r"([0-9]{2,9}):([0-5][0-9]):([0-5][0-9])\.([0-9]+)")
 _TIME_COLUMNS = (
     "narration_id",
     "participant_id",
@@ -153,8 +153,8 @@ class KitchenVideo:
 def relevancy(one: Action, other: Action) -> float:
     """How far one narration answers another, in [0, 1]: the mean of "same verb class" and the IoU of their sets of noun classes."""
     nouns, others = set(one.noun_classes), set(other.noun_classes)
-    shared = Fraction(len(nouns & others), len(nouns | others)) if nouns | others else Fraction(0)
-    return float((shared + (one.verb_class == other.verb_class)) / 2)
+    shared = len(nouns & others) / len(nouns | others) if nouns | others else 0.0
+    return (shared + (one.verb_class == other.verb_class)) / 2
 
 
 def read_narrations(path: PathLike, *, durations: Mapping[str, float] | None = None) -> Annotations[Narration]:
@@ -169,7 +169,7 @@ def read_narrations(path: PathLike, *, durations: Mapping[str, float] | None = N
 
 
 def write_narrations(path: PathLike, narrations: Iterable[Narration]) -> None:
-    """Writes narrations; with the columns of the actions if the first has one."""
+    """Writes narrations, times rounded to the hundredths that the format holds; with the columns of the actions if the first has one."""
     kept = tuple(narrations)
     has_actions = bool(kept) and kept[0].action is not None
     header = _TIME_COLUMNS + (_ACTION_COLUMNS if has_actions else ())
@@ -212,10 +212,12 @@ def write_videos(path: PathLike, videos: Iterable[KitchenVideo]) -> None:
 
 
 def clock(seconds: float, decimals: int) -> str:
-    """``HH:MM:SS.ff``, rounded to ``decimals``."""
-    ticks = round(Fraction(seconds) * 10**decimals)
-    whole, part = divmod(ticks, 10**decimals)
-    return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}.{part:0{decimals}}"
+    """``HH:MM:SS.ff``, rounded to ``decimals``; raises ``InputError`` for a time before 0."""
+    if seconds < 0:
+        raise InputError(f"EPIC-KITCHENS writes times from 0 s on, got {seconds!r} s")
+    whole, _, part = f"{seconds:.{decimals}f}".partition(".")
+    minutes, rest = divmod(int(whole), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}.{part}"
 
 
 def _seconds(fields: Fields, name: str) -> float:
@@ -224,7 +226,8 @@ def _seconds(fields: Fields, name: str) -> float:
     if found is None:
         fields.refuse(name, text, "a time HH:MM:SS.ff")
     hours, minutes, seconds, part = found.groups()
-    return float(Fraction(f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds)}.{part}"))
+    # From the decimal text in one step, so that 00:01:02.10 is the float nearest to 62.1.
+    return float(f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds)}.{part}")
 
 
 def _list(fields: Fields, name: str) -> list[object]:

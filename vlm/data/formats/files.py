@@ -34,6 +34,8 @@ def read_text(path: PathLike) -> str:
 
 def write_text(path: PathLike, text: str) -> None:
     """Writes a file, replacing one that is there; raises ``InputError`` where that cannot be done."""
+    if text.startswith("\ufeff"):
+        raise InputError(f"{path}: must not begin with a byte order mark, which readers take off, got {text[:20]!r}")
     try:
         Path(path).write_bytes(text.encode())
     except OSError as error:

@@ -1,8 +1,9 @@
 """MSVD: about forty sentences a short clip (Chen and Dolan 2011), in a JSON list of ``{"caption": [...], "id"}``. lists.py reads the
 splits.
 
-Traps: the id is ``YOUTUBE_START_END`` in whole seconds, and a YouTube id can hold underscores: only the last two parts are times;
-retrieval counts every sentence of a clip as right, which makes text-to-video and video-to-text different tasks.
+Traps: the id is ``YOUTUBE_START_END`` in whole seconds, and a YouTube id can hold underscores: only the last two parts are times; the
+captions' file has ``.avi`` behind the id and the lists have not; retrieval counts every sentence of a clip as right, which makes
+text-to-video and video-to-text different tasks.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class ClipCaptions:
     @property
     def source(self) -> tuple[str, Window] | None:
         """The YouTube id and the window of the clip in that video; None where the id is not of that form."""
-        parts = self.video_id.rsplit("_", 2)
+        parts = self.video_id.removesuffix(".avi").rsplit("_", 2)
         times = [time for time in map(whole_of, parts[1:]) if time is not None]
         return (parts[0], Window(times[0], times[1])) if len(times) == 2 else None
 

@@ -143,11 +143,8 @@ def _suffix(path: PathLike) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, tuple):
         joined = "|".join(value)
-        return (
-            joined
-            if not joined.startswith("[") and all("|" not in option for option in value)
-            else dump_json(list(value), ascii_only=False)
-        )
+        is_plain = not joined.startswith("[") and all("|" not in option and option == option.strip() for option in value)
+        return joined if is_plain else dump_json(list(value), ascii_only=False)
     return value if isinstance(value, str) else repr(value)
 
 
