@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.world import Backdrop
 
 Floats = NDArray[np.float32]
+Real = TypeVar("Real", bound=np.floating[Any])
 
 CELLS = 32  # the random lattice of clouds and tiles repeats after so many cells
 OCTAVES = ((1.0, 0.65), (0.5, 0.35))  # of the clouds: size of a cell in scales, weight
@@ -31,10 +33,11 @@ def random_bits(seed: int, count: int) -> NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def wave(phase: Floats) -> Floats:
+def wave(phase: NDArray[Real]) -> NDArray[Real]:
     """A smooth wave of period 1 between 0 (at whole phases) and 1, without a sine, which differs between machines."""
-    ramp: Floats = np.abs(2 * (phase - np.floor(phase)) - 1)
-    return 1 - ramp * ramp * (3 - 2 * ramp)
+    ramp: NDArray[Real] = np.abs(2 * (phase - np.floor(phase)) - 1)
+    height: NDArray[Real] = 1 - ramp * ramp * (3 - 2 * ramp)
+    return height
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def circle(u: Floats, v: Floats) -> Floats:
 
 def square(u: Floats, v: Floats) -> Floats:
     """A square with one edge ahead."""
-    return np.maximum(np.abs(u), np.abs(v)) - 0.74
+    return np.maximum(np.abs(u), np.abs(v)) - 0.71
 
 
 def triangle(u: Floats, v: Floats) -> Floats:
