@@ -36,6 +36,10 @@ class Facts:
                 later.extend(replace(event.look, size=size) for size in sizes)
         return tuple(tuple(dict.fromkeys(looks)) for looks in found)
 
+    @cached_property
+    def _also_seen(self) -> tuple[dict[int, frozenset[str]], ...]:
+        return tuple(also_seen(event) for event in self.world.events)
+
     def things(self, description: Description) -> list[int]:
         """The things that fit at some time."""
         return [thing.id for thing in self.world.things if any(description.fits(look) for look in self.looks[thing.id])]
@@ -70,10 +74,10 @@ class Facts:
             # Of two things that collide either can be said to bump into the other.
             swapped = event.action == "collide" and self._might_be(pattern.subject, event.target)
             return pattern.way in (None, event.way) and (fits or (swapped and self._might_be(pattern.target, event.subject)))
-        if any(self._might_be(pattern.subject, thing) and pattern.action in seen for thing, seen in also_seen(event).items()):
+        seen = self._also_seen[event.id]
+        if seen and any(pattern.action in actions and self._might_be(pattern.subject, thing) for thing, actions in seen.items()):
             return True
-        alike = ALSO_ARGUABLE.get(pattern.action, ())
-        return event.action in alike and self._might_be(pattern.subject, event.subject)
+        return event.action in ALSO_ARGUABLE.get(pattern.action, ()) and self._might_be(pattern.subject, event.subject)
 
     def _might_be(self, description: Description | None, thing: int | None) -> bool:
         return description is None or thing is None or any(description.fits(look) for look in self.looks[thing])

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.splits import is_held_out_order
 from vlm.data.toybox.vocabulary import ACTIONS_ON_ANOTHER, COLOURS
-from vlm.data.toybox.world import Event, Look
+from vlm.data.toybox.world import Event, Look, World
 from vlm.errors import InputError
+from vlm.spans import overlap_seconds
+from vlm.types import Span
 
 Article = Literal["a", "the"]
 
@@ -77,7 +80,22 @@ NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight",
 TIMES = ("never", "once", "twice", "three times", "four times", "five times", "six times")
 
 # Words that only this module's own sentences use.
-GLUE = ("a", "an", "the", "that is", "something", "first", "then", "next", "after that", "meanwhile", "at the same time", "while", "and")
+GLUE = (
+    "a",
+    "an",
+    "the",
+    "that is",
+    "something",
+    "it",
+    "first",
+    "then",
+    "next",
+    "after that",
+    "meanwhile",
+    "at the same time",
+    "while",
+    "and",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +255,48 @@ def event_caption(event: Event, dice: Dice, *, detail: Literal["full", "short"] 
     return clause(pattern_of(event, mention, target_mention=mention), dice, article=article)
 
 
+def paragraph(world: World, dice: Dice) -> list[tuple[str, Span]]:
+    """A sentence with its span for every event in order of start; things come in with ``a`` and come back with ``the``."""
+    sentences: list[tuple[str, Span]] = []
+    known: set[int] = set()
+    before: Event | None = None
+    for event in world.events:
+        mention = some_attributes(dice) if event.subject in known else ("size", "colour", "texture", "shape")
+        pattern = pattern_of(event, mention)
+        subject = describe(pattern.subject, dice, article="the" if event.subject in known else "a")
+        if before is not None and before.subject == event.subject and before.target is None:
+            subject = "it"
+        does = verb_phrase(pattern, dice, article="the" if event.target in known else "a")
+        opening = dice.choose(_openings(before, event))
+        sentences.append((f"{opening}{subject} {does}", event.span))
+        known |= {thing for thing in (event.subject, event.target) if thing is not None}
+        before = event
+    return sentences
+
+
+def video_caption(world: World, dice: Dice, *, most: int = 4) -> str:
+    """The whole video in one sentence: its events in order, or ``most`` of them, evenly chosen.
+
+    In train and val ``then`` never joins a held-out pair of actions (splits.py); such clauses are joined by ``and``.
+    """
+    events = world.events
+    if len(events) > most:
+        events = tuple(events[place * len(events) // most] for place in range(most))
+    caption = ""
+    for place, event in enumerate(events):
+        said = event_caption(event, dice, detail="full" if dice.chance(0.5) else "short", article="a")
+        earlier = events[:place]
+        if not earlier:
+            caption = said
+        elif overlap_seconds(earlier[-1].span, event.span) > 0:
+            caption += f" while {said}"
+        elif world.split != "test" and any(is_held_out_order(each.action, event.action) for each in earlier):
+            caption += f", and {said}"
+        else:
+            caption += f", then {said}"
+    return caption
+
+
 def words() -> frozenset[str]:
     """Every word that names of things and clauses can hold."""
     tables: list[Iterable[str]] = [
@@ -262,6 +322,12 @@ def words() -> frozenset[str]:
 def words_in(texts: Iterable[str]) -> frozenset[str]:
     """The distinct words of texts or templates; placeholders in braces are no words."""
     return frozenset(word for text in texts for word in re.findall(r"[a-z]+(?:-[a-z]+)*", re.sub(r"\{\w+\}", " ", text)))
+
+
+def _openings(before: Event | None, event: Event) -> tuple[str, ...]:
+    if before is None:
+        return ("", "first, ")
+    return ("meanwhile, ", "at the same time, ") if overlap_seconds(before.span, event.span) > 0 else ("then ", "next, ", "after that, ")
 
 
 def _word(choices: Sequence[str], dice: Dice) -> str:

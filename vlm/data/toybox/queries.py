@@ -346,7 +346,8 @@ def _count_queries(facts: Facts, dice: Dice) -> Iterator[Query]:
                 template = (ONE_DOES_TEMPLATES if said == 1 else THINGS_DO_TEMPLATES)[place]
                 text = template.format(number=NUMBERS[said], do=verb_phrase(pattern, dice, singular=said == 1))
                 cell = _truth_cell(f"{template} {action} {said}", is_true)
-                yield Query("", "count", text, is_true, cell, spans=spans_of(events) if is_true else ())
+                things = tuple(sorted({event.subject for event in events}))
+                yield Query("", "count", text, is_true, cell, spans=spans_of(events) if is_true else (), things=things)
     for event in {event.subject: event for event in world.events}.values():
         pattern = replace(pattern_of(event, ("colour", "shape"), target_mention=(), with_way=False), target=None)
         if len(facts.things(pattern.subject)) != 1 or not facts.is_clear(pattern) or not keeps_split(world.split, pattern):
@@ -359,7 +360,8 @@ def _count_queries(facts: Facts, dice: Dice) -> Iterator[Query]:
                     thing=describe(pattern.subject, dice, article="the"), does=verb_phrase(pattern, dice), times=TIMES[said]
                 )
                 cell = _truth_cell(f"{template} {event.action} {said}", is_true)
-                yield Query("", "count", text, is_true, cell, spans=spans_of(events) if is_true else ())
+                spans = spans_of(events) if is_true else ()
+                yield Query("", "count", text, is_true, cell, spans=spans, things=(event.subject,))
 
 
 def _numbers_to_say(number: int, dice: Dice) -> list[tuple[int, bool]]:
