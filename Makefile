@@ -22,16 +22,21 @@ lint: install
 test: lint
 	$(BIN)/python -m pytest
 
-# make demo VIDEOS=folder ENCODER=spec: adds the folder to ./demo/library, then searches it.
+# make demo: draws clips of its own and searches them, without a download.
+# make demo VIDEOS=folder [ENCODER=spec] [QUERY=text]: adds that folder to ./demo/own and searches it.
 VIDEOS ?=
 ENCODER ?=
 QUERY ?= a person
+OWN := --library demo/own $(if $(ENCODER),--encoder "$(ENCODER)")
 
 demo: install
-	@$(if $(VIDEOS),,echo "name a folder of videos: make demo VIDEOS=~/Videos [ENCODER=openclip:ViT-B-32/datacomp_xl_s13b_b90k] [QUERY='a dog jumps']"; exit 2)
-	$(BIN)/vlm add "$(VIDEOS)" --library demo/library $(if $(ENCODER),--encoder "$(ENCODER)")
-	$(BIN)/vlm search "$(QUERY)" --library demo/library $(if $(ENCODER),--encoder "$(ENCODER)") -k 5
-	$(BIN)/vlm stats --library demo/library
+ifeq ($(strip $(VIDEOS)),)
+	$(BIN)/vlm demo demo/toybox
+else
+	$(BIN)/vlm add "$(VIDEOS)" $(OWN)
+	$(BIN)/vlm search "$(QUERY)" $(OWN) -k 5 --sheet demo/hits-$$(date +%s).png
+	$(BIN)/vlm stats --library demo/own
+endif
 
 clean:
 	rm -rf $(VENV) build dist demo ./*.egg-info

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vlm import __version__
-from vlm.app.commands import add, catalog, check, doctor, models, search
+from vlm.app.commands import add, catalog, check, demo, doctor, models, search, toybox
 from vlm.app.console import emit, fail, leave_closed_pipe, note
 from vlm.app.exits import ExitCode
 from vlm.errors import VlmError
@@ -65,6 +65,8 @@ def build() -> typer.Typer:
     app.command("check")(check.check)
     app.command("doctor")(doctor.doctor)
     app.command("models")(models.models)
+    app.command("demo")(demo.demo)
+    app.add_typer(toybox.toybox, name="toybox")
     return app
 
 

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from vlm.app.console import note, note_console
 from vlm.app.render import clock_time, duration
@@ -64,3 +64,26 @@ class AddDisplay:
             self._bar.start()
         share = progress.done_bytes / progress.total_bytes if progress.total_bytes else 1.0
         self._bar.update(self._task, completed=share, description=describe(progress))
+
+
+class CountDisplay:
+    """Shows on a terminal's stderr how many of a known number are done, with the time that is left, until it is closed."""
+
+    def __init__(self, noun: str) -> None:
+        columns = (BarColumn(bar_width=12), TaskProgressColumn(), TextColumn("{task.description}", markup=False), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=note_console(), transient=True, disable=not sys.stderr.isatty())
+        self._noun = noun
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Shows that ``done`` of ``total`` are done."""
+        if self._task is None:
+            self._task = self._bar.add_task("", total=total)
+        self._bar.update(self._task, completed=done, total=total, description=f"{done}/{total} {self._noun}")
