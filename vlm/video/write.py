@@ -30,8 +30,8 @@ _FINEST_TICK = 65_535  # parts of a second: MPEG-4 part 2 knows no more
 # Without these swscale takes every second pixel's colour for two, and rounds all colours down.
 _INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".webm": "webm", ".avi": "avi"}
-# Matroska and WebM count milliseconds. The others take any time base; 90 kHz holds every millisecond.
-_TIME_BASES = {".mp4": Fraction(1, 90_000), ".mkv": Fraction(1, 1000), ".webm": Fraction(1, 1000)}
+# Matroska and WebM count milliseconds. MP4 takes any time base; this one holds every millisecond, and MPEG-4 part 2 knows none much finer.
+_TIME_BASES = {".mp4": Fraction(1, 60_000), ".mkv": Fraction(1, 1000), ".webm": Fraction(1, 1000)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def write_video(
     The frames come one by one, (h, w, 3) uint8 RGB, or in chunks (t, h, w, 3); height and width are even. Either they follow each other at
     ``frame_rate``, or frame i is shown from ``times[i]`` until the next. The last one is shown until ``end_seconds``, which is needed with
     ``times``; else, and always in .avi, as long as those before it. All times are rounded to milliseconds in .mkv and .webm, and those in
-    ``times`` to 1/90000 s in .mp4.
+    ``times`` to 1/60000 s in .mp4.
 
     The suffix of ``path`` chooses the container: .mp4 or .mkv for h264; .webm, .mkv or .mp4 for vp9; .avi, .mkv or .mp4 for mpeg4; .mkv or
     .avi for mjpeg. Colours are stored as 4:2:0, BT.709 (h264, vp9) or BT.601, with a keyframe every two seconds. The file is written beside
@@ -136,6 +136,7 @@ class _Schedule:
     time_base: Fraction
     average_rate: Fraction
     ticks: tuple[int, ...] | None
+    is_constant: bool = True
 
     def start(self, index: int) -> int:
         """Of frame ``index``."""
@@ -177,7 +178,8 @@ def _schedule(
     if np.any(np.diff(ticks) <= 0):
         at = int(np.argmin(np.diff(ticks)))
         raise InputError(f"{name}: times must increase by {time_base} s or more, got {bounds[at]:g} s and then {bounds[at + 1]:g} s")
-    return _Schedule(name, time_base, Fraction((len(bounds) - 1) / float(bounds[-1])).limit_denominator(1001), tuple(ticks.tolist()))
+    average_rate = max(Fraction(1, 1001), Fraction((len(bounds) - 1) / float(bounds[-1])).limit_denominator(1001))
+    return _Schedule(name, time_base, average_rate, tuple(ticks.tolist()), is_constant=False)
 
 
 def _constant_schedule(name: str, rate: Fraction, end_seconds: float | None) -> _Schedule:
@@ -234,7 +236,9 @@ def _mux(container: OutputContainer, stream: VideoStream, frame: av.VideoFrame |
 def _add_stream(container: OutputContainer, recipe: _Codec, schedule: _Schedule, height: int, width: int) -> VideoStream:
     if height % 2 or width % 2:
         raise InputError(f"{schedule.name}: height and width must be even for 4:2:0 colours, got {height} x {width}")
-    stream = container.add_stream(recipe.encoder, rate=schedule.average_rate, options=recipe.options)
+    # MP4 counts steps of decoding: reordered frames of unlike lengths miss the end. Cameras with a variable rate reorder none either.
+    options = recipe.options if schedule.is_constant else recipe.options | {"bf": "0"}
+    stream = container.add_stream(recipe.encoder, rate=schedule.average_rate, options=options)
     assert isinstance(stream, VideoStream)
     stream.width, stream.height = width, height
     stream.pix_fmt = "yuvj420p" if recipe.is_full_range else "yuv420p"
@@ -274,11 +278,11 @@ def _appearing_whole(path: Path) -> Iterator[IO[bytes]]:
         with open(partial, "xb") as file:
             yield file
         _move_without_overwriting(partial, path)
-    except av.FFmpegError as error:
-        raise VideoError(f"{display_name(path)} cannot be written: {error.strerror or type(error).__name__}") from error
-    except OSError as error:
+    except (av.FFmpegError, OSError) as error:
+        # After an error of the disk FFmpeg fails once more when it is closed, and says less.
+        first = error.__context__ if isinstance(error.__context__, OSError) else error
         raise VideoError(
-            f"{display_name(path)} cannot be written: {error.strerror or error}; see to space and permissions there and write it again"
+            f"{display_name(path)} cannot be written: {first.strerror or first}; see to space and permissions there and write it again"
         ) from error
     finally:
         with suppress(OSError):
