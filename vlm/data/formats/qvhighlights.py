@@ -3,8 +3,9 @@
 One JSON object a line: ``qid, query, duration, vid, relevant_clip_ids, saliency_scores, relevant_windows``; the unlabelled test split has
 the first four. The same lines, without the clips, are how later toolkits publish Charades-STA, ActivityNet Captions, TACoS and Ego4D NLQ.
 
-Traps: a clip id is a number, clip i is ``[2 i, 2 i + 2)`` s; ``saliency_scores`` has a row for each relevant clip, not for each clip of the
-video, and a column for each of three people (0 very bad to 4 very good); ``qid`` is a number here and a text in TACoS and Ego4D.
+Traps: a clip id is a number, clip i is ``[2 i, 2 i + 2)`` s, and the scorer fails on the id of a last clip that is cut short;
+``saliency_scores`` has a row for each relevant clip, not for each clip of the video, and a column for each of three people (0 very bad to
+4 very good); ``qid`` is a number here and a text in TACoS and Ego4D.
 """
 
 from __future__ import annotations
@@ -52,16 +53,16 @@ class MomentQuery:
         """Windows that are no spans of the video, clips that do not fit them, ratings off the scale."""
         yield from windows_faults("relevant_windows", self.windows or (), self.duration_seconds)
         clip_ids = self.clip_ids or ()
-        num_clips = -(-self.duration_seconds // CLIP_SECONDS)
+        num_clips = num_clips_of(self.duration_seconds)
         for position, clip in enumerate(clip_ids):
             if not 0 <= clip < num_clips:
-                yield Fault(f"relevant_clip_ids[{position}]", repr(clip), f"lies within the {num_clips:g} clips of the video")
+                yield Fault(f"relevant_clip_ids[{position}]", repr(clip), f"lies within the {num_clips} whole clips of the video")
         if any(later <= earlier for earlier, later in pairwise(clip_ids)):
             yield Fault("relevant_clip_ids", repr(list(clip_ids)), "ascends")
-        if self.clip_ids is not None and self.windows is not None and all(window.end > window.start for window in self.windows):
-            covered = [clip for clip in range(int(num_clips)) if any(_covers(window, clip) for window in self.windows)]
-            if sorted(clip_ids) != covered:
-                yield Fault("relevant_clip_ids", repr(list(clip_ids)), f"holds the clips of relevant_windows, {covered}")
+        if self.clip_ids is not None and self.windows is not None:
+            covered = clips_of(self.windows, self.duration_seconds)
+            if tuple(sorted(clip_ids)) != covered:
+                yield Fault("relevant_clip_ids", repr(list(clip_ids)), f"holds the clips of relevant_windows, {list(covered)}")
         if self.saliency is not None:
             if self.clip_ids is not None and len(self.saliency) != len(self.clip_ids):
                 yield Fault("saliency_scores", f"{len(self.saliency)} rows", f"has a row for each of the {len(self.clip_ids)} clips")
@@ -97,11 +98,19 @@ class Submission:
         yield from windows_faults("pred_relevant_windows", [scored.window for scored in self.windows], None)
 
 
+def num_clips_of(duration_seconds: float) -> int:
+    """How many whole clips a video has: as many saliency scores as the public scorer keeps. A rest of less than 2 s belongs to none."""
+    return int(duration_seconds // CLIP_SECONDS)
+
+
 def clips_of(windows: Iterable[Window], duration_seconds: float) -> tuple[int, ...]:
-    """The ids of the 2 s clips that lie at least half inside one of the windows."""
-    num_clips = int(-(-duration_seconds // CLIP_SECONDS))
-    kept = tuple(windows)
-    return tuple(clip for clip in range(num_clips) if any(_half_covers(window, clip, duration_seconds) for window in kept))
+    """The ids of the whole clips that windows touch, ascending."""
+    found: set[int] = set()
+    for window in windows:
+        if window.end > window.start:
+            first, last = int(max(window.start, 0) // CLIP_SECONDS), int(-(-min(window.end, duration_seconds) // CLIP_SECONDS))
+            found.update(range(first, min(last, num_clips_of(duration_seconds))))
+    return tuple(sorted(found))
 
 
 def read_queries(path: PathLike) -> Annotations[MomentQuery]:
@@ -172,12 +181,3 @@ def _submission_json(submission: Submission) -> dict[str, object]:
     if submission.saliency is not None:
         row["pred_saliency_scores"] = submission.saliency
     return {**row, **submission.extra}
-
-
-def _covers(window: Window, clip: int) -> bool:
-    return window.start < (clip + 1) * CLIP_SECONDS and window.end > clip * CLIP_SECONDS
-
-
-def _half_covers(window: Window, clip: int, duration_seconds: float) -> bool:
-    start, end = clip * CLIP_SECONDS, min((clip + 1) * CLIP_SECONDS, duration_seconds)
-    return 2 * (min(window.end, end) - max(window.start, start)) >= end - start
