@@ -46,13 +46,12 @@ def question_items(asked: Iterable[Question]) -> list[Item]:
 
 
 def query_items(asked: Iterable[Query]) -> list[Item]:
-    """Queries as true or false texts; one that has a twin comes with it, the things of both in the order of the true text."""
+    """Queries as true or false texts; a temporal one comes with its twin. Things are in the order in which the text claims that they act."""
     items = []
     for query in asked:
         world = query.id.split("/query/")[0]
         items.append(Item(world, query.text, str(query.is_true), query.things))
         if query.twin is not None and query.is_temporal:
-            # Told in the order of mention: the twin names the things the other way round.
             items.append(Item(world, query.twin, str(not query.is_true), query.things[::-1]))
     return items
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from vlm.data.toybox.language import Description, EventPattern
 from vlm.data.toybox.rules import also_seen
 from vlm.data.toybox.splits import is_held_out_action, is_held_out_look
-from vlm.data.toybox.vocabulary import SIZES
+from vlm.data.toybox.vocabulary import ACTIONS, SIZES
 from vlm.data.toybox.world import Event, Look, World
 
 # Besides ``rules.also_seen``: what hops goes up and down, and who moves may seem to follow.
@@ -37,8 +37,24 @@ class Facts:
         return tuple(tuple(dict.fromkeys(looks)) for looks in found)
 
     @cached_property
-    def _also_seen(self) -> tuple[dict[int, frozenset[str]], ...]:
-        return tuple(also_seen(event) for event in self.world.events)
+    def _by_action(self) -> dict[str, list[Event]]:
+        found: dict[str, list[Event]] = {action: [] for action in ACTIONS}
+        for event in self.world.events:
+            found[event.action].append(event)
+        return found
+
+    @cached_property
+    def _also_seen(self) -> dict[str, set[int]]:
+        """By action, the things of which it can also be seen, in events of other actions."""
+        found: dict[str, set[int]] = {action: set() for action in ACTIONS}
+        for event in self.world.events:
+            for thing, actions in also_seen(event).items():
+                for action in actions:
+                    found[action].add(thing)
+            for action, alike in ALSO_ARGUABLE.items():
+                if event.action in alike:
+                    found[action].add(event.subject)
+        return found
 
     def things(self, description: Description) -> list[int]:
         """The things that fit at some time."""
@@ -46,17 +62,19 @@ class Facts:
 
     def events(self, pattern: EventPattern) -> list[Event]:
         """All events that fit, in order."""
-        return [event for event in self.world.events if pattern.fits(event)]
+        return [event for event in self._by_action[pattern.action] if pattern.fits(event)]
 
     def happens(self, pattern: EventPattern) -> bool | None:
         """Whether such an event happens; None where only an arguable one does."""
         if self.events(pattern):
             return True
-        return None if any(self._might_fit(pattern, event) for event in self.world.events) else False
+        return False if self.is_clear(pattern) else None
 
     def is_clear(self, pattern: EventPattern) -> bool:
         """Whether no event fits arguably: the events that fit are all there is to say."""
-        return not any(self._might_fit(pattern, event) and not pattern.fits(event) for event in self.world.events)
+        if any(self._might_be(pattern.subject, thing) for thing in self._also_seen[pattern.action]):
+            return False
+        return not any(self._might_fit(pattern, event) and not pattern.fits(event) for event in self._by_action[pattern.action])
 
     def comes_before(self, one: EventPattern, other: EventPattern) -> bool | None:
         """True if all events of ``one`` end before any of ``other`` starts, False if the other way round, else None."""
@@ -68,16 +86,14 @@ class Facts:
         return False if max(event.span.end for event in second) <= min(event.span.start for event in first) else None
 
     def _might_fit(self, pattern: EventPattern, event: Event) -> bool:
-        """Whether somebody could say that the event fits: with its things in any of their looks, and by what else is seen in it."""
-        if event.action == pattern.action:
-            fits = self._might_be(pattern.subject, event.subject) and self._might_be(pattern.target, event.target)
-            # Of two things that collide either can be said to bump into the other.
-            swapped = event.action == "collide" and self._might_be(pattern.subject, event.target)
-            return pattern.way in (None, event.way) and (fits or (swapped and self._might_be(pattern.target, event.subject)))
-        seen = self._also_seen[event.id]
-        if seen and any(pattern.action in actions and self._might_be(pattern.subject, thing) for thing, actions in seen.items()):
+        """Whether somebody could say that this event of the pattern's action fits: with its things in any of their looks."""
+        if pattern.way not in (None, event.way):
+            return False
+        if self._might_be(pattern.subject, event.subject) and self._might_be(pattern.target, event.target):
             return True
-        return event.action in ALSO_ARGUABLE.get(pattern.action, ()) and self._might_be(pattern.subject, event.subject)
+        # Of two things that collide either can be said to bump into the other.
+        is_mutual = event.action == "collide"
+        return is_mutual and self._might_be(pattern.subject, event.target) and self._might_be(pattern.target, event.subject)
 
     def _might_be(self, description: Description | None, thing: int | None) -> bool:
         return description is None or thing is None or any(description.fits(look) for look in self.looks[thing])

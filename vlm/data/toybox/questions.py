@@ -11,6 +11,7 @@ from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.facts import Facts, keeps_split
 from vlm.data.toybox.language import (
     NUMBERS,
+    TIMES,
     Description,
     EventPattern,
     clause,
@@ -30,7 +31,7 @@ KINDS: tuple[Kind, ...] = ("count", "colour", "order", "before/after", "yes/no",
 MOST_OF_A_KIND = 16
 
 COUNTS = ("one", "two", "three")
-TIMES_COUNTED = ("one", "two")  # of one thing; a third time is rare
+TIMES_COUNTED = ("once", "twice")  # of one thing; a third time is rare
 COUNT_THINGS_TEMPLATES = ("how many things {do}?", "how many different things {do}?")
 COUNT_TIMES_TEMPLATES = ("how many times does {thing} {do}?", "how often does {thing} {do}?")
 COLOUR_TEMPLATES = ("what colour is {thing} that {does}?", "what is the colour of {thing} that {does}?")
@@ -135,7 +136,7 @@ def _count(facts: Facts, dice: Dice) -> Iterator[Question]:
         events = facts.events(pattern)
         is_known = len(facts.things(pattern.subject)) == 1 and facts.is_clear(pattern) and keeps_split(world.split, pattern)
         if is_known and len(events) <= len(TIMES_COUNTED):
-            number = NUMBERS[len(events)]
+            number = TIMES[len(events)]
             thing = describe(pattern.subject, dice, article="the")
             text = dice.choose(COUNT_TIMES_TEMPLATES).format(thing=thing, do=verb_phrase(pattern, dice, singular=False))
             cell = Cell(f"times {event.action}", number, len(TIMES_COUNTED))

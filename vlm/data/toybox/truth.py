@@ -204,7 +204,12 @@ def record(world: World) -> dict[str, Any]:
         "split": world.split,
         "seconds": round(world.seconds, 1),
         "scenes": [
-            {"span": _seconds(scene.span), "things": list(scene.things), "backdrop": scene.backdrop.kind, "moves": scene.backdrop.is_moving}
+            {
+                "span": _seconds(scene.span),
+                "things": list(scene.things),
+                "backdrop": scene.backdrop.kind,
+                "is_moving": scene.backdrop.is_moving,
+            }
             for scene in world.scenes
         ],
         "shots": [{"span": _seconds(shot.span), "scene": shot.scene} for shot in world.shots],
