@@ -17,6 +17,9 @@
     │   ├── BackendUnavailable       an optional package or a device is missing
     │   ├── EncoderMismatch          two parts made for different encoders
     │   └── BadVectors               NaN, infinite or collapsed vectors
+    ├── TrainingError                a training cannot go on
+    │   ├── CheckpointUnusable       missing, damaged, or of another recipe
+    │   └── TrainingDiverged         the loss is NaN or infinite
     └── LibraryError                 a library cannot be used as asked
         ├── LibraryNotFound
         ├── LibraryBusy              another process is writing
@@ -98,6 +101,18 @@ class EncoderMismatch(EncoderError):
 
 class BadVectors(EncoderError):
     """An encoder gave NaN, infinite or collapsed vectors."""
+
+
+class TrainingError(VlmError):
+    """A training cannot go on."""
+
+
+class CheckpointUnusable(TrainingError):
+    """A checkpoint that is missing, damaged, or made by another recipe."""
+
+
+class TrainingDiverged(TrainingError):
+    """The loss is NaN or infinite."""
 
 
 class LibraryError(VlmError):

@@ -1,0 +1,66 @@
+"""Checkpoints survive what happens to disks and processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlm.errors import CheckpointUnusable
+from vlm.train.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
+
+
+def saved(folder: Path, *steps: int) -> Path:
+    for step in steps:
+        save_checkpoint(folder, {"step": step, "weight": torch.full((3,), float(step))})
+    return folder
+
+
+def test_the_newest_checkpoint_is_read_and_the_one_before_is_kept(tmp_path: Path) -> None:
+    state = load_checkpoint(saved(tmp_path, 1, 2, 3))
+    assert state is not None
+    assert (state["step"], state["weight"].tolist()) == (3, [3.0] * 3)
+    assert torch.load(tmp_path / PREVIOUS, weights_only=True)["step"] == 2
+
+
+def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+    assert load_checkpoint(tmp_path) is None
+
+
+def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    (tmp_path / CURRENT).write_bytes((tmp_path / CURRENT).read_bytes()[:100])
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_when_none_can_be_read_each_is_named_with_its_reason(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    for name in (CURRENT, PREVIOUS):
+        (tmp_path / name).write_bytes(b"no checkpoint")
+    with pytest.raises(CheckpointUnusable, match=rf"{CURRENT}.*{PREVIOUS}"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved(tmp_path, 1)
+
+    def full(state: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path, {"step": 2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CURRENT]
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_a_checkpoint_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
+    torch.save({"step": Path("x")}, tmp_path / CURRENT)
+    with pytest.raises(CheckpointUnusable, match=CURRENT):
+        load_checkpoint(tmp_path)

@@ -1,0 +1,172 @@
+"""The loop: learns, stops on nonsense, and goes on exactly where it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.tiny import CONFIG, TinyTask, train
+from vlm.errors import CheckpointUnusable, InputError, TrainingDiverged
+from vlm.train.checkpoint import load_checkpoint
+from vlm.train.log import FILE, read_log
+from vlm.train.loop import LoopConfig, run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    state = load_checkpoint(folder)
+    assert state is not None
+    return {f"{part}.{name}": value for part in ("module", "average") for name, value in state[part].items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert (one / FILE).read_text() == (other / FILE).read_text()
+    left, right = weights(one), weights(other)
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    train(tmp_path, replace(CONFIG, steps=60))
+    losses = [line["loss"] for line in read_log(tmp_path)]
+    assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_the_log_has_one_line_a_step_with_rate_and_gradient(tmp_path: Path) -> None:
+    train(tmp_path)
+    lines = read_log(tmp_path)
+    assert [line["step"] for line in lines] == list(range(12))
+    assert all({"loss", "worst", "gradient", "rate"} <= line.keys() for line in lines)
+
+
+def test_two_runs_are_the_same_run(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        train(tmp_path / name)
+    assert_same_run(tmp_path / "one", tmp_path / "other")
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_a_run_that_was_cut_short_ends_as_one_that_was_not(step: int, tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    train(tmp_path / "cut", stop_after=step)
+    train(tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_process_killed_at_any_moment_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    steps = "400"
+
+    def command(folder: Path) -> list[str]:
+        return [sys.executable, "-m", "tests.train.tiny", str(folder), steps, "--resume"]
+
+    quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run(command(tmp_path / "whole"), check=True, **quiet)  # type: ignore[call-overload]
+    kills = 0
+    while True:
+        process = subprocess.Popen(command(tmp_path / "killed"), **quiet)  # type: ignore[call-overload]
+        before = _size(tmp_path / "killed" / "checkpoint.pt")
+        deadline = time.monotonic() + 60
+        while process.poll() is None and (kills == 3 or _size(tmp_path / "killed" / "checkpoint.pt") == before):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert process.returncode == 0
+    assert kills >= 1
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+def _size(path: Path) -> int:
+    """When the file was last replaced, 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_half_a_line_of_a_killed_run_is_dropped(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    train(tmp_path / "cut", stop_after=5)
+    with (tmp_path / "cut" / FILE).open("a") as file:
+        file.write(json.dumps({"step": 5, "loss": 1.0}) + '\n{"step": 6, "lo')
+    train(tmp_path / "cut", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_batch_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"loss is nan at step 6, batch 13 of the line"):
+        run(TinyTask(poison=13), CONFIG, tmp_path)
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 4
+    assert all(torch.isfinite(value).all() for value in state["module"].values())
+
+
+def test_a_gradient_that_is_not_finite_names_the_parameter(tmp_path: Path) -> None:
+    class Broken(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fine, self.culprit = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, batch: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return (self.fine + self.culprit.sqrt()).sum(), {}
+
+    task = TinyTask()
+    task.module = Broken()
+    with pytest.raises(TrainingDiverged, match=r"gradient of culprit .* step 0, batch 1 of the line"):
+        run(task, CONFIG, tmp_path)
+
+
+def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:
+    train(tmp_path, stop_after=1)
+    with pytest.raises(InputError, match=r"step 1.*--resume"):
+        train(tmp_path)
+
+
+def test_another_recipe_cannot_resume(tmp_path: Path) -> None:
+    train(tmp_path, stop_after=1)
+    with pytest.raises(CheckpointUnusable, match="another recipe"):
+        train(tmp_path, replace(CONFIG, peak_rate=0.01), resume=True)
+
+
+def test_how_often_is_saved_may_change_on_resuming(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    train(tmp_path / "cut", stop_after=3)
+    train(tmp_path / "cut", replace(CONFIG, save_every=1, log_every=1), resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"accumulation": 0}, {"precision": "float16"}])
+def test_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
+        LoopConfig(**({"steps": 1} | wrong))  # type: ignore[arg-type]
+
+
+def test_training_code_needs_no_library_of_the_other_rooms() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('av', 'faiss', 'open_clip', 'transformers', 'typer'): sys.modules[name] = None\n"
+        "import vlm.train.loop, vlm.train.pocket, vlm.train.__main__, vlm.encoders.pocket\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

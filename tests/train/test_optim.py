@@ -1,0 +1,50 @@
+"""Learning rates, parameter groups and the average of the weights."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from vlm.train.optim import Average, learning_rate, parameter_groups
+
+
+def test_the_rate_warms_up_in_equal_steps_and_ends_at_the_floor() -> None:
+    rates = [learning_rate(step, peak=1.0, warmup=4, total=14, floor=0.1) for step in range(15)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[9] == pytest.approx(0.55)  # half way down
+    assert rates[14] == pytest.approx(0.1)
+    assert all(one >= other for one, other in pairwise(rates[4:]))
+
+
+class Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(2, 2), nn.LayerNorm(2)
+        self.A_log, self.D = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2, 2))
+        self.frozen = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
+
+
+def test_only_matrices_are_decayed_and_frozen_parameters_are_left_out() -> None:
+    module = Odd()
+    decayed, plain = parameter_groups(module.named_parameters(), weight_decay=0.5)
+    assert decayed == {"params": [module.linear.weight], "weight_decay": 0.5}
+    assert plain["weight_decay"] == 0.0
+    assert {id(p) for p in plain["params"]} == {
+        id(p) for p in (module.linear.bias, module.norm.weight, module.norm.bias, module.A_log, module.D)
+    }
+
+
+def test_the_average_forgets_the_first_weights_and_then_follows_slowly() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    average = Average(module, decay=0.5)
+    value = float(module.weight)
+    for step, new in enumerate((4.0, 8.0, 16.0)):
+        with torch.no_grad():
+            module.weight.fill_(new)
+        average.update(module, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        value = decay * value + (1 - decay) * new
+    assert float(average.values["weight"]) == pytest.approx(value)

@@ -1,0 +1,59 @@
+"""Checkpoints: written whole or not at all, the one before kept until the next is safe."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlm.errors import CheckpointUnusable
+
+CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, texts, and lists and dictionaries of them) as the newest checkpoint of ``folder``.
+
+    A kill at any moment leaves a whole checkpoint: the new one is complete on disk before it takes the name.
+
+    Raises:
+        OSError: the disk is full or read-only; the checkpoints that were there remain.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{CURRENT}.unfinished"
+    try:
+        with unfinished.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    if (folder / CURRENT).exists():
+        os.replace(folder / CURRENT, folder / PREVIOUS)
+    os.replace(unfinished, folder / CURRENT)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint of ``folder`` that can be read; None where there is none. Only tensors and plain values are read, never code.
+
+    Raises:
+        CheckpointUnusable: there are checkpoints, and none can be read.
+    """
+    reasons = []
+    for name in (CURRENT, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            reasons.append(f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
+            continue
+        return state
+    if reasons:
+        raise CheckpointUnusable(f"no checkpoint in {str(folder)!r} can be read ({'; '.join(reasons)}): delete them to begin again")
+    return None

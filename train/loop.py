@@ -1,0 +1,182 @@
+"""The one training loop. What is learnt comes in as a ``Task``; how, as a ``LoopConfig``.
+
+A run is a pure function of its task and config: batch i is a function of i, the learning rate of the step, and all else is in the
+checkpoint. Killed at any step and resumed, it gives the loss curve and the weights of the run that was not killed, bit for bit, on the
+same machine and number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from vlm.errors import CheckpointUnusable, InputError, TrainingDiverged
+from vlm.train.checkpoint import load_checkpoint, save_checkpoint
+from vlm.train.log import Log
+from vlm.train.optim import Average, learning_rate, parameter_groups
+
+
+class Task(Protocol):
+    """Something that can be learnt."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything trainable. Called with a batch, it gives the loss (a scalar to be lowered) and figures for the log."""
+
+    def batch(self, index: int) -> Any:
+        """Batch number ``index``: the same whenever it is asked for. Called in another thread, one batch ahead."""
+
+    def describe_batch(self, index: int) -> str:
+        """The ids of what is in the batch, for a message about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """How to optimise.
+
+    Attributes:
+        seed: of the weights' beginning and of anything random in ``module``.
+        steps: of the optimiser; each takes ``accumulation`` batches.
+        peak_rate, warmup_steps, floor: the learning rate, see optim.learning_rate.
+        clip_norm: largest norm of the gradient.
+        average_decay: of the exponential moving average of the weights.
+        precision: bfloat16 runs matrix products in it; weights, sums and the loss stay in float32.
+        save_every, log_every: steps.
+    """
+
+    seed: int = 0
+    steps: int
+    accumulation: int = 1
+    peak_rate: float = 1e-3
+    warmup_steps: int = 100
+    floor: float = 0.0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    average_decay: float = 0.998
+    precision: str = "float32"
+    save_every: int = 200
+    log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "accumulation", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+
+
+def run(
+    task: Task, config: LoopConfig, folder: Path, *, resume: bool = False, identity: str = "", stop_after: int | None = None
+) -> Average:
+    """Train to the end and return the averaged weights; ``folder`` then holds the log and the last checkpoint.
+
+    Args:
+        resume: go on from the checkpoint in ``folder``, or begin where there is none.
+        identity: what else the run depends on (data, architecture); a checkpoint of another identity is refused.
+        stop_after: end after this step as a time limit would; the learning rate still aims at ``config.steps``.
+
+    Raises:
+        InputError: ``folder`` holds a checkpoint and ``resume`` is False.
+        CheckpointUnusable: damaged, or made by another recipe.
+        TrainingDiverged: a loss that is NaN or infinite; the last good checkpoint remains.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)  # the run owns its process: what draws without a generator (dropout) must be resumable too
+    accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" else "no")
+    groups = parameter_groups(task.module.named_parameters(), weight_decay=config.weight_decay)
+    module, optimiser = accelerator.prepare(
+        task.module, torch.optim.AdamW(groups, lr=config.peak_rate, betas=config.betas, fused=accelerator.device.type == "cuda")
+    )
+    bare = accelerator.unwrap_model(module)
+    average = Average(bare, decay=config.average_decay)
+    first = _restore(folder, _digest(config, identity), bare, optimiser, average, resume=resume)
+    log = Log(folder, total=config.steps, first_step=first, every=config.log_every)
+    last = config.steps if stop_after is None else min(stop_after, config.steps)
+    with ThreadPoolExecutor(1) as ahead:
+        index = first * config.accumulation
+        coming: Future[Any] = ahead.submit(task.batch, index)
+        for step in range(first, last):
+            rate = learning_rate(step, peak=config.peak_rate, warmup=config.warmup_steps, total=config.steps, floor=config.floor)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            sums: dict[str, float] = {}
+            for _ in range(config.accumulation):
+                batch = coming.result()
+                index += 1
+                coming = ahead.submit(task.batch, index)
+                with accelerator.autocast():
+                    loss, figures = module(batch)
+                _check_finite(loss, step, task.describe_batch(index - 1), folder)
+                accelerator.backward(loss / config.accumulation)
+                for name, value in {"loss": loss.detach(), **figures}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value) / config.accumulation
+            norm = accelerator.clip_grad_norm_(module.parameters(), config.clip_norm)
+            _check_gradient(norm, bare, step, task.describe_batch(index - 1), folder)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            average.update(bare, step)
+            log.write(step, sums | {"gradient": float(norm), "rate": rate})
+            if (step + 1) % config.save_every == 0 or step + 1 == last:
+                save_checkpoint(folder, _state(step + 1, _digest(config, identity), bare, optimiser, average))
+        coming.cancel()
+    log.close()
+    return average
+
+
+def _state(step: int, digest: str, module: nn.Module, optimiser: Any, average: Average) -> dict[str, Any]:
+    return {
+        "step": step,
+        "digest": digest,
+        "module": module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "average": average.values,
+        "random": torch.get_rng_state(),
+    }
+
+
+def _restore(folder: Path, digest: str, module: nn.Module, optimiser: Any, average: Average, *, resume: bool) -> int:
+    """The step to begin with, everything set as it was before that step."""
+    state = load_checkpoint(folder)
+    if state is None:
+        return 0
+    if not resume:
+        raise InputError(f"{str(folder)!r} holds a checkpoint of step {state['step']}: resume it (--resume) or name another folder")
+    if state["digest"] != digest:
+        raise CheckpointUnusable(
+            f"the checkpoint in {str(folder)!r} was made by another recipe: resume with that one, or name another folder"
+        )
+    module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    average.values = {name: value.to(average.values[name].device) for name, value in state["average"].items()}
+    torch.set_rng_state(state["random"])
+    return int(state["step"])
+
+
+def _digest(config: LoopConfig, identity: str) -> str:
+    """What must be the same for a resumed run to be the same run; how often it is saved or logged does not matter."""
+    kept = {name: value for name, value in asdict(config).items() if name not in ("save_every", "log_every")}
+    return hashlib.sha256(json.dumps([kept, identity], sort_keys=True).encode()).hexdigest()
+
+
+def _check_finite(loss: Tensor, step: int, batch: str, folder: Path) -> None:
+    if not math.isfinite(float(loss.detach())):
+        raise TrainingDiverged(f"the loss is {float(loss):g} at step {step}, {batch}; the last good checkpoint is in {str(folder)!r}")
+
+
+def _check_gradient(norm: Any, module: nn.Module, step: int, batch: str, folder: Path) -> None:
+    if not math.isfinite(float(norm)):
+        broken = [name for name, p in module.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+        raise TrainingDiverged(
+            f"the gradient of {broken[0] if broken else 'the whole'} is not finite at step {step}, {batch}; "
+            f"the last good checkpoint is in {str(folder)!r}"
+        )

@@ -1,0 +1,52 @@
+"""What is optimised how: parameter groups, and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import cos, pi
+from typing import Any
+
+from torch import Tensor, nn
+
+# Parts of parameter names that weight decay would pull away from what they mean: the state-space parameters of Mamba (Gu and Dao 2023),
+# gates, positions and learned queries, temperatures.
+UNDECAYED = ("A_log", "dt_bias", "gate", "position", "queries", "log_scale")
+
+
+def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for AdamW: matrices and kernels with ``weight_decay``; norms, biases and UNDECAYED names without.
+
+    Frozen parameters are in neither.
+    """
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in named:
+        if parameter.requires_grad:
+            is_plain = parameter.ndim < 2 or name.rpartition(".")[2] == "D" or any(part in name for part in UNDECAYED)
+            (plain if is_plain else decayed).append(parameter)
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.0) -> float:
+    """The rate of step ``step`` (from 0): linear warm-up to ``peak`` over ``warmup`` steps, then a half cosine down to ``floor * peak``."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return peak * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2)
+
+
+class Average:
+    """An exponential moving average of a module's parameters and buffers, in float32 (Polyak and Juditsky 1992).
+
+    The decay grows with the step, ``min(decay, (1 + step) / (10 + step))``, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, module: nn.Module, *, decay: float) -> None:
+        self.decay = decay
+        self.values: dict[str, Tensor] = {name: value.detach().float().clone() for name, value in module.state_dict().items()}
+
+    def update(self, module: nn.Module, step: int) -> None:
+        """Take in the weights after step ``step`` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in module.state_dict().items():
+            self.values[name].lerp_(value.detach().float(), 1 - decay)
