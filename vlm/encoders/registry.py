@@ -4,6 +4,8 @@ openclip:MODEL/TAG            a model and its published weights      openclip:Vi
 openclip:hf-hub:ORG/NAME      a hub repository in open_clip's form
 openclip:local-dir:FOLDER     open_clip_config.json beside its weights
 hf:ORG/NAME, hf:FOLDER        a dual encoder of transformers         hf:google/siglip2-base-patch16-224
+pocket                        the small encoder in this package: it knows the drawn world of Toybox, not the real one
+pocket:FOLDER                 one of your own training: python -m vlm.train pocket
 NAME                          an installed plug-in: entry point of the group vlm.encoders
 python:MODULE:FACTORY         a plug-in of yours; also python:path/to/file.py:FACTORY
 """
@@ -21,8 +23,8 @@ __all__ = ["DEFAULT_ENCODER", "checked", "installed_plugins", "load_encoder", "r
 
 DEFAULT_ENCODER = "openclip:ViT-B-32/datacomp_xl_s13b_b90k"
 FORMS = (
-    "openclip:MODEL/TAG, openclip:hf-hub:ORG/NAME, openclip:local-dir:FOLDER, hf:ORG/NAME, hf:FOLDER, python:MODULE:FACTORY, "
-    "python:FILE.py:FACTORY, or the name of an installed plug-in"
+    "openclip:MODEL/TAG, openclip:hf-hub:ORG/NAME, openclip:local-dir:FOLDER, hf:ORG/NAME, hf:FOLDER, pocket (knows Toybox only), "
+    "pocket:FOLDER, python:MODULE:FACTORY, python:FILE.py:FACTORY, or the name of an installed plug-in"
 )
 
 
@@ -47,6 +49,10 @@ def load_encoder(spec: str, *, device: str = "auto", precision: str = "auto", of
         from vlm.encoders.transformers import load_transformers
 
         return load_transformers(spec, device=device, precision=precision, offline=offline)
+    if spec == "pocket" or (kind == "pocket" and rest):
+        from vlm.encoders.pocket import load_pocket
+
+        return load_pocket(spec, device=device, precision=precision)
     if kind == "python" and rest:
         return load_python(spec, device=device)
     if not colon and spec in installed_plugins():
