@@ -46,7 +46,7 @@ def question_items(asked: Iterable[Question]) -> list[Item]:
 
 
 def query_items(asked: Iterable[Query]) -> list[Item]:
-    """Queries as true or false texts; a temporal one comes with its twin. Things are in the order in which the text claims that they act."""
+    """Queries as true or false texts, temporal ones with their twins; things in the order in which the text claims that they act."""
     items = []
     for query in asked:
         world = query.id.split("/query/")[0]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from vlm.data.toybox import plan
+from vlm.data.toybox.facts import Facts
+from vlm.data.toybox.queries import Query, queries
+from vlm.data.toybox.questions import Question, questions
 from vlm.data.toybox.vocabulary import ACTIONS_ON_ANOTHER
 from vlm.data.toybox.world import Backdrop, Event, Look, Scene, Shot, Thing, World
 from vlm.types import Span
@@ -18,6 +21,16 @@ GREY = Backdrop("plain", ((90, 90, 90), (90, 90, 90)), (0.0, 0.0), 0.2, (1.0, 1.
 @cache
 def planned(split: str, num_worlds: int, seed: int = 5) -> tuple[World, ...]:
     return tuple(plan.make_world(seed, index, split=split) for index in range(num_worlds))
+
+
+@cache
+def queries_of(split: str) -> tuple[tuple[World, Query], ...]:
+    return tuple((world, query) for world in planned(split, 60) for query in queries(Facts(world)))
+
+
+@cache
+def questions_of(split: str) -> tuple[tuple[World, Question], ...]:
+    return tuple((world, question) for world in planned(split, 60) for question in questions(Facts(world)))
 
 
 def world_of(*events: Event, looks: tuple[Look, ...] = (RED_CIRCLE, BLUE_STAR, GREEN_SQUARE), seconds: float = 40.0) -> World:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 
 import pytest
 
-from tests.vlm.data.toybox.language_worlds import RED_CIRCLE, event_of, planned, world_of
+from tests.vlm.data.toybox.language_worlds import RED_CIRCLE, event_of, planned, queries_of, world_of
 from tests.vlm.data.toybox.reading import attributes, fits, spans, triple_named
 from vlm.data.toybox.facts import Facts
 from vlm.data.toybox.language import NUMBERS, TIMES, Description, EventPattern
@@ -21,7 +22,7 @@ SPLITS = ("train", "test")
 
 
 def asked(split: str, *kinds: str) -> list[tuple[World, Query]]:
-    return [(world, query) for world in planned(split, 60) for query in queries(Facts(world)) if query.kind in kinds]
+    return [(world, query) for world, query in queries_of(split) if query.kind in kinds]
 
 
 def two_clauses(text: str) -> tuple[str, str]:
@@ -174,11 +175,11 @@ def test_a_world_gives_the_same_queries_again() -> None:
 
 
 def test_ids_are_unique_and_no_kind_exceeds_its_share() -> None:
-    made = [query for world in planned("train", 60) for query in queries(Facts(world))]
+    made = [query for _, query in queries_of("train")]
     assert len({query.id for query in made}) == len(made)
-    for world in planned("train", 60):
-        kinds = [query.kind for query in queries(Facts(world))]
-        assert all(kinds.count(kind) <= MOST_OF_A_KIND for kind in KINDS)
+    shares = Counter((world.name, query.kind) for world, query in queries_of("train"))
+    assert {kind for _, kind in shares} == set(KINDS)
+    assert max(shares.values()) == MOST_OF_A_KIND
 
 
 @pytest.mark.parametrize("split", SPLITS)
