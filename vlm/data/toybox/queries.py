@@ -149,17 +149,23 @@ def name_pattern(event: Event, *, with_size: bool = False) -> EventPattern:
     return pattern_of(event, mention)
 
 
-def direction_twin(pattern: EventPattern, facts: Facts) -> EventPattern | None:
-    """The same of time running backwards, which surely does not happen while ``pattern`` surely does; None where there is none.
+def direction_pair(event: Event, facts: Facts) -> tuple[EventPattern, EventPattern] | None:
+    """The event, and the same with time running backwards, which surely does not happen; None where there is no such pair.
 
-    The size must not be said: a small thing has more room to grow.
+    The size is not said: a small thing has more room to grow. Nor is what a rule has caused asked for: who was bumped turns clockwise, and
+    a single frame can show who is near.
     """
-    if (pattern.action, pattern.way or "") not in TWIN_OF:
+    if (event.action, event.way) not in TWIN_OF or event.cause is not None:
         return None
-    action, way = TWIN_OF[pattern.action, pattern.way or ""]
-    other = replace(pattern, action=action, way=way)
-    fits = all(keeps_split(facts.world.split, each) for each in (pattern, other))
-    return other if fits and facts.happens(other) is False and facts.is_clear(pattern) else None
+    action, way = TWIN_OF[event.action, event.way]
+    # Where the split holds out only one of the two, a name without the shape tells neither.
+    for mention in (("colour", "shape"), ("colour",)):
+        pattern = pattern_of(event, mention)
+        other = replace(pattern, action=action, way=way)
+        fits = all(keeps_split(facts.world.split, each) for each in (pattern, other))
+        if fits and facts.happens(other) is False and facts.is_clear(pattern):
+            return pattern, other
+    return None
 
 
 def swapped(pattern: EventPattern, facts: Facts, dice: Dice) -> EventPattern | None:
@@ -292,14 +298,10 @@ def order_cell(one: Event, other: Event) -> tuple[str, str, int]:
 
 def _direction_queries(facts: Facts, dice: Dice) -> Iterator[Query]:
     for event in facts.world.events:
-        pattern = name_pattern(event)
-        other = direction_twin(pattern, facts)
-        if other is None:
-            # Where the split holds out only one of the two, a name without the shape tells neither.
-            pattern = pattern_of(event, ("colour",))
-            other = direction_twin(pattern, facts)
-        if other is None:
+        pair = direction_pair(event, facts)
+        if pair is None:
             continue
+        pattern, other = pair
         wording = dice.bits()
         text, twin = (clause(each, Dice(wording)) for each in (pattern, other))
         cell = Cell(direction_cell(event, other, facts.world), event.label, 2)

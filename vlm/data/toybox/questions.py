@@ -20,7 +20,7 @@ from vlm.data.toybox.language import (
     pattern_of,
     verb_phrase,
 )
-from vlm.data.toybox.queries import direction_cell, direction_twin, name_pattern, relation, restoring_pairs, said_of, spans_of, swapped
+from vlm.data.toybox.queries import direction_cell, direction_pair, name_pattern, relation, restoring_pairs, said_of, spans_of, swapped
 from vlm.data.toybox.splits import is_held_out_action, is_held_out_order
 from vlm.data.toybox.vocabulary import ACTIONS, ACTIONS_THAT_RESTORE, COLOURS, VERSION
 from vlm.data.toybox.world import Event, World
@@ -207,16 +207,11 @@ def _before_after(facts: Facts, dice: Dice) -> Iterator[Question]:
 
 def _yes_no(facts: Facts, dice: Dice) -> Iterator[Question]:
     for event in facts.world.events:
-        if dice.chance(0.4):
-            pattern = name_pattern(event)
-            twin = direction_twin(pattern, facts)
-            if twin is None:
-                pattern = pattern_of(event, ("colour",))
-                twin = direction_twin(pattern, facts)
-            if twin is not None:
-                asked, answer = (pattern, "yes") if dice.chance(0.5) else (twin, "no")
-                yield _yes_no_question(facts, event, asked, answer, dice, balanced_in=direction_cell(event, twin, facts.world))
-                continue
+        pair = direction_pair(event, facts) if dice.chance(0.5) else None
+        if pair is not None:
+            asked, answer = (pair[0], "yes") if dice.chance(0.5) else (pair[1], "no")
+            yield _yes_no_question(facts, event, asked, answer, dice, balanced_in=direction_cell(event, pair[1], facts.world))
+            continue
         mention = dice.choose((("colour", "shape"), ("size", "colour", "shape")))
         true = pattern_of(event, mention, target_mention=("colour", "shape"))
         if not keeps_split(facts.world.split, true) or not facts.is_clear(true):
