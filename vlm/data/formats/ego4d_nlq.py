@@ -4,7 +4,7 @@
 long video that it was cut from; times count from the start of the CLIP. Predictions: ``{"version", "challenge", "results": [{"clip_uid",
 "annotation_uid", "query_idx", "predicted_times": [[start, end], ...]}]}``.
 
-Traps: one row in ten has a window of no length; windows pass the end of the clip by some hundredths of a second.
+Traps: one row in eleven has a window of no length; windows pass the end of the clip by some hundredths of a second.
 """
 
 from __future__ import annotations
