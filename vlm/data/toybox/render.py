@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from operator import index
 
 import numpy as np
@@ -22,7 +21,7 @@ SMALLEST_SIZE = 32
 _PIXELS_AT_ONCE = 1 << 18  # of one block of frames: its working memory is about 10 MB, near the caches
 
 
-def render(world: World, times: NDArray[np.float64], *, size: int = 64, threads: int = 1) -> NDArray[np.uint8]:
+def render(world: World, times: NDArray[np.float64], *, size: int = 64) -> NDArray[np.uint8]:
     """Frames (t, size, size, 3) uint8 RGB of ``world`` at ``times`` (t,) seconds.
 
     A frame depends on its own time alone. Other machines give the same grey levels within one.
@@ -30,21 +29,19 @@ def render(world: World, times: NDArray[np.float64], *, size: int = 64, threads:
     Raises:
         InputError: ``size`` below 32, or a time outside the world.
     """
-    return render_states(states_of(world, times), [scene.backdrop for scene in world.scenes], size=size, threads=threads)
+    return render_states(states_of(world, times), [scene.backdrop for scene in world.scenes], size=size)
 
 
-def iter_frames(
-    world: World, times: NDArray[np.float64], *, size: int = 64, threads: int = 1, at_once: int = 256
-) -> Iterator[NDArray[np.uint8]]:
+def iter_frames(world: World, times: NDArray[np.float64], *, size: int = 64, at_once: int = 256) -> Iterator[NDArray[np.uint8]]:
     """As ``render``, in chunks of at most ``at_once`` frames, so that memory does not grow with the length of the video."""
     check_size(size)
     if at_once < 1:
         raise InputError(f"at_once must be at least 1 frame, got {at_once}")
     for first in range(0, len(times), at_once):
-        yield render(world, times[first : first + at_once], size=size, threads=threads)
+        yield render(world, times[first : first + at_once], size=size)
 
 
-def render_states(states: States, backdrops: Sequence[Backdrop], *, size: int = 64, threads: int = 1) -> NDArray[np.uint8]:
+def render_states(states: States, backdrops: Sequence[Backdrop], *, size: int = 64) -> NDArray[np.uint8]:
     """Frames (t, size, size, 3) uint8 RGB of ``states``; ``backdrops[i]`` belongs to scene i.
 
     Raises:
@@ -52,18 +49,8 @@ def render_states(states: States, backdrops: Sequence[Backdrop], *, size: int = 
     """
     check_size(size)
     frames = np.empty((len(states.times), size, size, 3), dtype=np.uint8)
-    blocks = list(_blocks(states, max(1, _PIXELS_AT_ONCE // size**2)))
-
-    def fill(rows: NDArray[np.int64]) -> None:
-        backdrop = backdrops[int(states.scene[rows[0]])]
-        frames[rows] = _paint_block(states, rows, backdrop, size)
-
-    if threads > 1 and len(blocks) > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(fill, blocks))
-    else:
-        for rows in blocks:
-            fill(rows)
+    for rows in _blocks(states, max(1, _PIXELS_AT_ONCE // size**2)):
+        frames[rows] = _paint_block(states, rows, backdrops[int(states.scene[rows[0]])], size)
     return frames
 
 

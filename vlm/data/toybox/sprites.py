@@ -40,7 +40,7 @@ STRIPE_PERIOD, CHECK_PERIOD, DOT_PERIOD, DOT_RADIUS = 0.7, 1.0, 0.8, 0.19
 
 _HEART, _HEART_RISE = 0.79, 0.265
 _SIN36, _COS36 = math.sin(math.pi / 5), math.cos(math.pi / 5)
-_STAR_INNER = 0.52
+_STAR, _STAR_NOTCH = 0.97, 0.51
 
 
 def circle(u: Floats, v: Floats) -> Floats:
@@ -50,8 +50,10 @@ def circle(u: Floats, v: Floats) -> Floats:
 
 
 def square(u: Floats, v: Floats) -> Floats:
-    """A square with one edge ahead."""
-    return np.maximum(np.abs(u), np.abs(v)) - 0.71
+    """A square with one edge ahead and rounded corners, so that it is wide enough to hide the next smaller thing."""
+    u, v = np.abs(u) - 0.59, np.abs(v) - 0.59
+    outside: Floats = np.sqrt(np.maximum(u, 0) ** 2 + np.maximum(v, 0) ** 2)
+    return outside + np.minimum(np.maximum(u, v), 0) - 0.14
 
 
 def triangle(u: Floats, v: Floats) -> Floats:
@@ -68,10 +70,10 @@ def star(u: Floats, v: Floats) -> Floats:
         beyond = 2 * np.maximum(mirror_u * u + mirror_v * v, 0)
         u, v = u - beyond * mirror_u, v - beyond * mirror_v
     u = np.abs(u)
-    # The edge runs from the tip (0, 1) to the notch beside it.
-    run, fall = _STAR_INNER * _SIN36, 1 - _STAR_INNER * _COS36
+    # The edge runs from the tip (0, _STAR) to the notch beside it.
+    run, fall = _STAR_NOTCH * _SIN36, _STAR - _STAR_NOTCH * _COS36
     length = math.hypot(run, fall)
-    return (u * fall + (v - 1) * run) / length
+    return (u * fall + (v - _STAR) * run) / length
 
 
 def cross(u: Floats, v: Floats) -> Floats:

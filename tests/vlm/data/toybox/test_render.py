@@ -16,7 +16,7 @@ from vlm.data.toybox import motion, reference
 from vlm.data.toybox.plan import make_world
 from vlm.data.toybox.render import iter_frames, render, render_states
 from vlm.data.toybox.sprites import DISTANCES, texture_distance
-from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, PALETTE, RADII, SHAPES, TEXTURES
+from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, PALETTE, RADII, SHAPES, SHAPES_THAT_COVER, TEXTURES
 from vlm.data.toybox.world import Backdrop, States
 from vlm.errors import InputError
 
@@ -136,12 +136,6 @@ def test_a_frame_is_the_same_whichever_frames_are_rendered_beside_it() -> None:
     assert np.array_equal(np.concatenate([render(world, times[i : i + 1]) for i in range(len(times))]), together)
 
 
-def test_threads_do_not_change_a_byte() -> None:
-    world = make_world(3, 4)
-    times = np.arange(0, min(20, world.seconds), 0.1)
-    assert np.array_equal(render(world, times, threads=3), render(world, times))
-
-
 def test_chunks_join_to_the_whole() -> None:
     world = make_world(3, 4)
     times = np.arange(0, 5, 0.25)
@@ -174,6 +168,16 @@ def test_the_nearer_thing_covers_the_farther(front: str) -> None:
 
 def test_of_two_at_one_depth_the_later_column_is_in_front() -> None:
     assert picture(thing(colour=(0, 0)), thing(colour=(5, 5)))[36, 32].tolist() == list(PALETTE[5])
+
+
+@pytest.mark.parametrize("cover", SHAPES_THAT_COVER)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_thing_behind_the_next_larger_cover_cannot_be_seen(cover: str, shape: str, size: int) -> None:
+    for angle in np.linspace(0, 2 * np.pi, 7):
+        front = thing(shape=SHAPES.index(cover), colour=(5, 5), radius=RADII[size + 1], angle=0.3, depth=1.0)
+        behind = thing(shape=SHAPES.index(shape), radius=RADII[size], angle=angle)
+        assert np.array_equal(picture(front, behind, size=224), picture(front, size=224))
 
 
 def test_a_thing_that_is_not_shown_leaves_no_trace() -> None:
