@@ -97,7 +97,7 @@ def read_videos(path: PathLike) -> Annotations[VideoCaptions]:
 
 
 def write_videos(path: PathLike, videos: Iterable[VideoCaptions], *, header: Extra | None = None) -> None:
-    """Writes a ``MSRVTT_data.json``."""
+    """Writes a ``MSRVTT_data.json``, the captions video by video."""
     kept = tuple(videos)
     sentences = [{"caption": text, "video_id": video.video_id, "sen_id": number} for video in kept for number, text in video.sentences]
     write_json(path, {**(header or {}), "videos": [_video_json(video) for video in kept], "sentences": sentences})

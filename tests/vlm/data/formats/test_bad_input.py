@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,56 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlm.data.formats import (
-    action_seg,
-    activitynet_captions,
-    activitynet_detection,
-    activitynet_qa,
-    charades_sta,
-    didemo,
-    ego4d_nlq,
-    egoschema,
-    epic100,
-    lists,
-    msrvtt,
-    msvd,
-    nextgqa,
-    nextqa,
-    open_qa,
-    own,
-    qvhighlights,
-    tacos,
-    youcook2,
-)
+import vlm.data.formats
+from vlm.data.formats import action_seg, charades_sta, files, lists, own, qvhighlights
 from vlm.data.formats.records import Window
 from vlm.errors import InputError, SpanError
 from vlm.types import Span
 
+MODULES = [importlib.import_module(f"vlm.data.formats.{found.name}") for found in pkgutil.iter_modules(vlm.data.formats.__path__)]
+# Every reader of the package by MODULE.NAME, but for the tools in files.py and read_column, which takes a column too.
 READERS: dict[str, Callable[[Any], Any]] = {
     f"{module.__name__.rsplit('.', 1)[-1]}.{name}": getattr(module, name)
-    for module in (
-        action_seg,
-        activitynet_captions,
-        activitynet_detection,
-        activitynet_qa,
-        charades_sta,
-        didemo,
-        ego4d_nlq,
-        egoschema,
-        epic100,
-        lists,
-        msrvtt,
-        msvd,
-        nextgqa,
-        nextqa,
-        open_qa,
-        own,
-        qvhighlights,
-        tacos,
-        youcook2,
-    )
+    for module in MODULES
     for name in dir(module)
-    if name.startswith("read_") and getattr(module, name).__module__ == module.__name__ and name != "read_column"
+    if name.startswith("read_") and getattr(module, name).__module__ == module.__name__ and module is not files and name != "read_column"
 }
 
 GOOD_QUERY = '{"qid": 1, "query": "a", "duration": 10, "vid": "v", "relevant_windows": [[0, 2]]}'
