@@ -30,6 +30,8 @@ Kind = Literal["count", "colour", "order", "before/after", "yes/no", "open"]
 KINDS: tuple[Kind, ...] = ("count", "colour", "order", "before/after", "yes/no", "open")
 MOST_OF_A_KIND = 16
 
+# An event that fills no more of the video than this is seldom in a frame taken at random.
+RARE = 0.1
 COUNTS = ("one", "two", "three")
 TIMES_COUNTED = ("once", "twice")  # of one thing; a third time is rare
 COUNT_THINGS_TEMPLATES = ("how many things {do}?", "how many different things {do}?")
@@ -256,11 +258,14 @@ def _open(facts: Facts, dice: Dice) -> Iterator[Question]:
         if not is_fine or (len(later) > 1 and later[1].span.start == following.span.start):
             continue
         choices = _next_actions(world.split, event.action)
-        if following.action in choices:
+        # A thing that takes part in both does nothing that the split holds out of it: its name would narrow the answer.
+        if following.action in choices and relation(event, following) == "0000":
             text = dice.choose(NEXT_TEMPLATES).format(one=clause(pattern, dice, article="the"))
             answer = clause(name_pattern(following), Dice(0), article="the")
-            cell = Cell(f"next after {event.action}", following.action, len(choices))
-            yield Question("", "open", text, answer, (), cell, (event.span, following.span), (event.subject,), True)
+            # In a short video a random frame often shows the answer going on.
+            is_rare = following.span.seconds <= RARE * world.seconds
+            cell = Cell(f"next after {event.action} {is_rare}", following.action, len(choices))
+            yield Question("", "open", text, answer, (), cell, (event.span, following.span), (event.subject,), is_rare)
 
 
 def _next_actions(split: str, action: str) -> tuple[str, ...]:
