@@ -10,7 +10,8 @@
     │   ├── NoVideoStream            a container without a picture stream (audio only)
     │   ├── UndecodableVideo         a picture stream that gives no frame
     │   ├── DecoderStalled           no progress before the deadline; the child was ended
-    │   └── DecoderCrashed           native code ended the child
+    │   ├── DecoderCrashed           native code ended the child
+    │   └── VideoUnwritable          a file that cannot be written: no space, no permission
     ├── EncoderError                 a model cannot be used
     │   ├── UnknownEncoder           a spec that names nothing
     │   ├── WeightsUnavailable       weights neither on disk nor to be downloaded
@@ -77,6 +78,10 @@ class DecoderStalled(VideoError):
 
 class DecoderCrashed(VideoError):
     """Native code ended the decoding child."""
+
+
+class VideoUnwritable(VideoError):
+    """A file that cannot be written: no space, no permission."""
 
 
 class EncoderError(VlmError):

@@ -20,7 +20,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vlm.errors import InputError, VideoError
+from vlm.errors import InputError, VideoUnwritable
 from vlm.types import Clock
 from vlm.video.files import display_name
 
@@ -104,7 +104,7 @@ def write_video(
 
     Raises:
         InputError: the file exists, the codec is unknown or missing, the suffix does not fit it, or frames and times break their rules.
-        VideoError: the file cannot be written: no space, no permission.
+        VideoUnwritable: the file cannot be written: no space, no permission.
     """
     check_codec(codec)
     recipe = _CODECS[codec]
@@ -281,7 +281,7 @@ def _appearing_whole(path: Path) -> Iterator[IO[bytes]]:
     except (av.FFmpegError, OSError) as error:
         # After an error of the disk FFmpeg fails once more when it is closed, and says less.
         first = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise VideoError(
+        raise VideoUnwritable(
             f"{display_name(path)} cannot be written: {first.strerror or first}; see to space and permissions there and write it again"
         ) from error
     finally:

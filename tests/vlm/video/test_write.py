@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.vlm.video.numbered import collect, number_in, numbered_picture, times_of
-from vlm.errors import InputError, VideoError
+from vlm.errors import InputError, VideoUnwritable
 from vlm.types import DecodeOutcome, Framing, VideoInfo
 from vlm.video import write
 from vlm.video.decode import decode
@@ -187,7 +187,7 @@ def test_a_limit_of_the_system_is_named_and_leaves_nothing(tmp_path: Path, codec
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(VideoError, match=r"large\.\w+' cannot be written: File too large"):
+        with pytest.raises(VideoUnwritable, match=r"large\.\w+' cannot be written: File too large"):
             write_video(tmp_path / f"large{suffix_for(codec)}", noise(40), codec=codec, frame_rate=Fraction(10))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -200,13 +200,13 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(write.os, "link", full)
     monkeypatch.setattr(write.os, "rename", full)
-    with pytest.raises(VideoError, match=r"full\.mp4' cannot be written: No space left on device; see to space"):
+    with pytest.raises(VideoUnwritable, match=r"full\.mp4' cannot be written: No space left on device; see to space"):
         write_video(tmp_path / "full.mp4", numbered(3), frame_rate=Fraction(5))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match=r"nowhere/x\.mp4' cannot be written: No such file or directory"):
+    with pytest.raises(VideoUnwritable, match=r"nowhere/x\.mp4' cannot be written: No such file or directory"):
         write_video(tmp_path / "nowhere" / "x.mp4", numbered(3), frame_rate=Fraction(5))
 
 

@@ -20,7 +20,7 @@ from vlm.data.toybox.plan import make_world
 from vlm.data.toybox.render import check_size, iter_frames
 from vlm.data.toybox.vocabulary import SPLITS
 from vlm.data.toybox.world import World
-from vlm.errors import InputError, VideoError
+from vlm.errors import InputError, VideoUnwritable
 from vlm.video.write import check_codec, suffix_for, write_video
 
 # Frames a second, one of which each world gets unless one is named.
@@ -107,7 +107,7 @@ def render_worlds(
         on_progress: is called as ``on_progress(done, total)`` in the calling thread, after each file.
 
     Raises:
-        InputError: a value breaks its rule, or ``folder`` is not empty; nothing is written then. VideoError: a file cannot be written.
+        InputError: a value breaks its rule, or ``folder`` is not empty; nothing is written then. VideoUnwritable: a file cannot be written.
     """
     folder = Path(folder)
     _check(folder, codec, size, frame_rate, vfr, workers)
@@ -125,7 +125,7 @@ def render_worlds(
         try:
             (folder / VIDEOS_FOLDER).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise VideoError(f"folder {str(folder)!r} cannot be made: {error.strerror or error}; choose another") from error
+            raise VideoUnwritable(f"folder {str(folder)!r} cannot be made: {error.strerror or error}; choose another") from error
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
             try:
                 futures = [pool.submit(work, world, path) for world, path in zip(worlds, targets, strict=True)]

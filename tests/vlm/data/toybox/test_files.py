@@ -15,7 +15,7 @@ from vlm.data.toybox.files import RATES, RenderedVideo, frame_times, rate_of, re
 from vlm.data.toybox.plan import event_clip, make_world
 from vlm.data.toybox.render import render
 from vlm.data.toybox.world import World
-from vlm.errors import InputError, VideoError
+from vlm.errors import InputError, VideoUnwritable
 from vlm.types import DecodeOutcome, Frames, Framing, VideoInfo
 from vlm.video.decode import decode
 from vlm.video.sample import Sampling
@@ -168,11 +168,11 @@ def test_when_one_file_fails_nothing_is_left(tmp_path: Path, clips: list[World],
 
     def failing(path: Path, *arguments: Any, **options: Any) -> Any:
         if path.name.startswith(files.file_name(clips[1])):
-            raise VideoError("no space left")
+            raise VideoUnwritable("no space left")
         return written(path, *arguments, **options)
 
     monkeypatch.setattr(files, "write_video", failing)
-    with pytest.raises(VideoError, match="no space left"):
+    with pytest.raises(VideoUnwritable, match="no space left"):
         render_worlds(tmp_path / "new" / "out", clips, size=32, workers=1)
     assert list(tmp_path.iterdir()) == []
 
