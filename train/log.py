@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,11 +40,15 @@ class Log:
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
         done = step + 1 - self._first
         if (step + 1) % self._every == 0 or step + 1 == self._total:
-            self._file.flush()
             rate = done / max(1e-9, time.monotonic() - self._begin)
             left = (self._total - step - 1) / rate
             shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self.say(f"step {step + 1}/{self._total}  {shown}  {rate:.2f} steps/s, {_clock(left)} left")
+
+    def flush(self) -> None:
+        """Bring all lines to the disk: a checkpoint must not know of steps that the record lacks."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def say(self, text: str) -> None:
         """A line for people."""

@@ -46,7 +46,7 @@ class LoopConfig:
     Attributes:
         seed: of the weights' beginning and of anything random in ``module``.
         steps: of the optimiser; each takes ``accumulation`` batches.
-        peak_rate, warmup_steps, floor: the learning rate, see optim.learning_rate.
+        peak_rate, warmup_steps, decay_steps, floor: the learning rate, see optim.learning_rate; decay_steps 0 is all after the warm-up.
         clip_norm: largest norm of the gradient.
         average_decay: of the exponential moving average of the weights.
         precision: bfloat16 runs matrix products in it; weights, sums and the loss stay in float32.
@@ -58,6 +58,7 @@ class LoopConfig:
     accumulation: int = 1
     peak_rate: float = 1e-3
     warmup_steps: int = 100
+    decay_steps: int = 0
     floor: float = 0.0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -106,7 +107,7 @@ def run(
         index = first * config.accumulation
         coming: Future[Any] = ahead.submit(task.batch, index)
         for step in range(first, last):
-            rate = learning_rate(step, peak=config.peak_rate, warmup=config.warmup_steps, total=config.steps, floor=config.floor)
+            rate = _rate(config, step)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             sums: dict[str, float] = {}
@@ -127,10 +128,16 @@ def run(
             average.update(bare, step)
             log.write(step, sums | {"gradient": float(norm), "rate": rate})
             if (step + 1) % config.save_every == 0 or step + 1 == last:
+                log.flush()
                 save_checkpoint(folder, _state(step + 1, _digest(config, identity), bare, optimiser, average))
         coming.cancel()
     log.close()
     return average
+
+
+def _rate(config: LoopConfig, step: int) -> float:
+    decay = config.decay_steps or None
+    return learning_rate(step, peak=config.peak_rate, warmup=config.warmup_steps, total=config.steps, decay=decay, floor=config.floor)
 
 
 def _state(step: int, digest: str, module: nn.Module, optimiser: Any, average: Average) -> dict[str, Any]:

@@ -27,11 +27,16 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay:
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def learning_rate(step: int, *, peak: float, warmup: int, total: int, floor: float = 0.0) -> float:
-    """The rate of step ``step`` (from 0): linear warm-up to ``peak`` over ``warmup`` steps, then a half cosine down to ``floor * peak``."""
+def learning_rate(step: int, *, peak: float, warmup: int, total: int, decay: int | None = None, floor: float = 0.0) -> float:
+    """The rate of step ``step`` (from 0): linear warm-up to ``peak`` over ``warmup`` steps, ``peak``, then down to ``floor * peak``.
+
+    The way down is half a cosine over the last ``decay`` steps; None is all that the warm-up leaves (Loshchilov and Hutter 2017). With a
+    shorter one (Hägele et al. 2024) the steps before it do not depend on ``total``.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    decay = total - warmup if decay is None else min(decay, total - warmup)
+    progress = min(1.0, max(0, step - (total - decay)) / max(1, decay))
     return peak * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch.nn import functional as F
 
 from vlm.data.toybox import language, still_captions
 from vlm.data.toybox.vocabulary import VERSION
+from vlm.encoders.pocket import load_pocket, save_pocket
 from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import END, PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
+from vlm.train.familiar import fit_familiar, frame_vectors
 from vlm.train.log import read_log
 from vlm.train.loop import LoopConfig, run
 from vlm.train.losses.contrastive import info_nce
@@ -26,6 +29,8 @@ from vlm.train.stills_source import StillsBatch, StillsConfig, StillsSource, ope
 
 MOST_SCALE = 100.0
 TEXTS_AT_ONCE = 64
+# What the statistics of familiar frames are taken of: as many frames of training, and those of so many worlds of the split val.
+FAMILIAR_FRAMES, HELD_OUT_WORLDS = 6000, 1000
 # Not trained on here: queries and questions of later parts are made of these, and share the vocabulary.
 QUESTION_WORDS = (
     *(
@@ -223,8 +228,6 @@ def train_pocket(
     Raises:
         InputError: the recipe breaks a rule, or ``out`` holds a training that is not to be resumed.
     """
-    from vlm.encoders.pocket import save_pocket
-
     made = read_recipe(recipe, SECTIONS)
     loop: LoopConfig = made["loop"]
     loop = replace(loop, steps=steps or loop.steps, seed=loop.seed if seed is None else seed)
@@ -244,4 +247,8 @@ def train_pocket(
     module.load_state_dict(average.values)
     last = read_log(out)[-1]
     trained = {"world": VERSION, "recipe": recipe.name, "seed": loop.seed, "steps": last["step"] + 1, "last_loss": last["loss"]}
-    return save_pocket(out / "pocket", module.vision, module.text, config, words, trained=trained)
+    save = partial(save_pocket, out / "pocket", module.vision, module.text, config, words, trained=trained)
+    encode = load_pocket(f"pocket:{save()}", precision="float32").encode_frames
+    held_out = open_cache(replace(data, split="val", num_worlds=HELD_OUT_WORLDS), cache, workers=workers)
+    of_training, of_others = (frame_vectors(encode, part.pixels[:FAMILIAR_FRAMES], seed=loop.seed) for part in (frames, held_out))
+    return save(familiar=fit_familiar(of_training, of_others))

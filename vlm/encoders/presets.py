@@ -121,6 +121,18 @@ PRESETS: tuple[Preset, ...] = (
     ),
 )
 
+# Comes with the package: never a default but of the demo, and never downloaded.
+POCKET = Preset(
+    spec="pocket",
+    good_for="demo and tests: knows the drawn world of Toybox and nothing of the real one",
+    dim=384,
+    parameters=1_955_532,
+    download_bytes=0,
+    licence="Apache-2.0",
+    languages=("en",),
+    repository="",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadPlan:
