@@ -8,11 +8,11 @@ from vlm.app.schemas import ModelsOutput, PlaceOutput, PluginOutput, PresetOutpu
 def known_models() -> ModelsOutput:
     """Everything that ``--encoder`` knows by name; looks at the disk and never at the network."""
     from vlm.encoders.hub import cache_folder
-    from vlm.encoders.presets import PRESETS, download_plan
+    from vlm.encoders.presets import POCKET, PRESETS, download_plan
     from vlm.encoders.registry import DEFAULT_ENCODER, installed_plugins
 
     presets = []
-    for preset in PRESETS:
+    for preset in (*PRESETS, POCKET):
         plan = download_plan(preset.spec)
         presets.append(PresetOutput.of(preset, is_default=preset.spec == DEFAULT_ENCODER, cached=plan is None or plan.cached))
     return ModelsOutput(

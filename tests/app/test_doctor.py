@@ -13,7 +13,7 @@ from tests.app.running import Vlm, run_on_terminal
 from tests.app.test_player import install
 from vlm import __version__
 from vlm.app import diagnosis
-from vlm.encoders.presets import PRESETS
+from vlm.encoders.presets import POCKET, PRESETS
 from vlm.encoders.registry import DEFAULT_ENCODER
 
 
@@ -113,17 +113,17 @@ def test_doctor_on_a_narrow_terminal_keeps_to_it(colour_library: Path):
 def test_models_lists_every_preset_and_marks_the_default(vlm: Vlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     listed = json.loads(vlm("models", "--json").out)
     assert listed["schema"] == "vlm.models/1"
-    assert [preset["spec"] for preset in listed["presets"]] == [preset.spec for preset in PRESETS]
+    assert [preset["spec"] for preset in listed["presets"]] == [preset.spec for preset in (*PRESETS, POCKET)]
     assert [preset["spec"] for preset in listed["presets"] if preset["is_default"]] == [DEFAULT_ENCODER]
     rows = vlm("models").rows()
-    assert [(row[0], row[3]) for row in rows] == [(preset.spec, str(preset.dim)) for preset in PRESETS]
+    assert [(row[0], row[3]) for row in rows] == [(preset.spec, str(preset.dim)) for preset in (*PRESETS, POCKET)]
 
 
 def test_models_on_a_terminal_name_size_licence_and_use():
     done = run_on_terminal(["models"], columns=80)
     text = " ".join(done.out.split())
     assert done.code == 0
-    for preset in PRESETS:
+    for preset in (*PRESETS, POCKET):
         assert preset.spec in text
         assert preset.good_for in text
     assert "MIT licence" in text
