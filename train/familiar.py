@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,25 +15,41 @@ from vlm.train.stills_source import relit
 
 # Share of the mean variance that is added to every direction: without it, directions that the world never uses would have no scale.
 SHRINKAGE = 1e-3
-# Frames of the world itself that may be called unfamiliar.
-ALLOWED = 0.001
 
 
-def fit_familiar(vectors: NDArray[np.float32], held_out: NDArray[np.float32]) -> Familiar:
-    """The Gaussian of ``vectors`` (n, d), with its limit where ALLOWED of ``held_out`` (m, d) lie beyond it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FamiliarConfig:
+    """What the statistics are taken of.
+
+    Attributes:
+        frames: of training; held_out_worlds: of the split val, with as many frames each as in training.
+        allowed: share of held-out frames that may be called unfamiliar.
+    """
+
+    frames: int = 6000
+    held_out_worlds: int = 1000
+    allowed: float = 0.001
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.held_out_worlds < 1 or not 0 < self.allowed < 1:
+            raise InputError(f"frames and held_out_worlds must be at least 1 and allowed within 0..1, got {self}")
+
+
+def fit_familiar(vectors: NDArray[np.float32], held_out: NDArray[np.float32], *, allowed: float) -> Familiar:
+    """The Gaussian of ``vectors`` (n, d), with its limit where the share ``allowed`` of ``held_out`` (m, d) lies beyond it.
 
     Raises:
         InputError: too few of either to say so.
     """
-    if len(vectors) <= vectors.shape[1] or len(held_out) < 1 / ALLOWED:
-        least = f"more than {vectors.shape[1]} vectors and at least {1 / ALLOWED:g} held out"
+    if len(vectors) <= vectors.shape[1] or len(held_out) < 1 / allowed:
+        least = f"more than {vectors.shape[1]} vectors and at least {1 / allowed:g} held out"
         raise InputError(f"statistics need {least}, got {len(vectors)} and {len(held_out)}")
     mean = vectors.mean(axis=0, dtype=np.float64)
     away = vectors - mean
     covariance = away.T @ away / len(vectors)
     covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     free = Familiar(mean.astype(np.float32), np.linalg.inv(covariance).astype(np.float32), np.inf)
-    return Familiar(free.mean, free.precision, float(np.quantile(free.distances(held_out), 1 - ALLOWED)))
+    return Familiar(free.mean, free.precision, float(np.quantile(free.distances(held_out), 1 - allowed)))
 
 
 def frame_vectors(

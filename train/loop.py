@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,9 +102,8 @@ def run(
     bare = accelerator.unwrap_model(module)
     average = Average(bare, decay=config.average_decay)
     first = _restore(folder, _digest(config, identity), bare, optimiser, average, resume=resume)
-    log = Log(folder, total=config.steps, first_step=first, every=config.log_every)
     last = config.steps if stop_after is None else min(stop_after, config.steps)
-    with ThreadPoolExecutor(1) as ahead:
+    with closing(Log(folder, total=config.steps, first_step=first, every=config.log_every)) as log, ThreadPoolExecutor(1) as ahead:
         index = first * config.accumulation
         coming: Future[Any] = ahead.submit(task.batch, index)
         for step in range(first, last):
@@ -131,7 +131,6 @@ def run(
                 log.flush()
                 save_checkpoint(folder, _state(step + 1, _digest(config, identity), bare, optimiser, average))
         coming.cancel()
-    log.close()
     return average
 
 
@@ -176,8 +175,9 @@ def _digest(config: LoopConfig, identity: str) -> str:
 
 
 def _check_finite(loss: Tensor, step: int, batch: str, folder: Path) -> None:
-    if not math.isfinite(float(loss.detach())):
-        raise TrainingDiverged(f"the loss is {float(loss):g} at step {step}, {batch}; the last good checkpoint is in {str(folder)!r}")
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise TrainingDiverged(f"the loss is {value:g} at step {step}, {batch}; the last good checkpoint is in {str(folder)!r}")
 
 
 def _check_gradient(norm: Any, module: nn.Module, step: int, batch: str, folder: Path) -> None:

@@ -79,20 +79,30 @@ class FrameCache:
 
 
 @dataclass(frozen=True, slots=True)
-class StillsBatch:
-    """One batch, ready for the towers.
+class StillsTexts:
+    """What is said of the frames of one batch.
 
     Shapes:
-        frames: (n, h, w, 3) uint8. stills: their truth.
+        rows: (n,) int64, the frames; turns: (n,) int64, by how many quarters each is turned. stills: their truth.
         tokens: (n, q) int64, own captions; negative_tokens: (m, q).
         excluded: (n, n + m) bool, pairs that may be true by chance.
     """
 
-    frames: Tensor
+    rows: NDArray[np.int64]
+    turns: NDArray[np.int64]
     stills: Stills
     tokens: Tensor
     negative_tokens: Tensor
     excluded: Tensor
+    light_seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class StillsBatch:
+    """One batch, ready for the towers: frames (n, h, w, 3) uint8, and what is said of them."""
+
+    frames: Tensor
+    texts: StillsTexts
 
 
 def open_cache(config: StillsConfig, folder: Path, *, workers: int = 1) -> FrameCache:
@@ -184,27 +194,35 @@ class StillsSource:
             self._order = (epoch, np.random.default_rng([self.config.seed, epoch]).permutation(len(self.cache.stills)))
         return self._order[1][number * size : (number + 1) * size]
 
-    def batch(self, index: int) -> StillsBatch:
-        """Batch ``index``."""
+    def texts(self, index: int) -> StillsTexts:
+        """All of batch ``index`` but its pixels."""
         rows = self.rows(index)
         dice = Dice("batch", self.config.seed, index)
         turns = np.array([dice.below(4) if self.config.turns else 0 for _ in rows])
         truth = quarter_turned(self.cache.stills[rows], turns)
-        frames = _turned(self.cache.pixels[rows], turns)
         own, negatives = [], []
         for row in range(len(rows)):
             first, *others = self._captions(truth, row, int(rows[row]), int(turns[row]), dice)
             own.append(first)
             negatives += others
         excluded = possible([caption.claim for caption in own + negatives], truth).T  # (n, n + m)
-        pixels = torch.from_numpy(frames)
-        return StillsBatch(
-            frames=relit(pixels, torch.Generator().manual_seed(dice.bits() >> 1)) if self.config.light else pixels,
+        return StillsTexts(
+            rows=rows,
+            turns=turns,
             stills=truth,
             tokens=self._tokens(own),
             negative_tokens=self._tokens(negatives),
             excluded=torch.from_numpy(np.ascontiguousarray(excluded)),
+            light_seed=dice.bits() >> 1,
         )
+
+    def batch(self, index: int) -> StillsBatch:
+        """Batch ``index``."""
+        texts = self.texts(index)
+        frames = torch.from_numpy(_turned(self.cache.pixels[texts.rows], texts.turns))
+        if self.config.light:
+            frames = relit(frames, torch.Generator().manual_seed(texts.light_seed))
+        return StillsBatch(frames, texts)
 
     def _captions(self, truth: Stills, row: int, frame: int, turns: int, dice: Dice) -> list[Caption]:
         events = self.cache.events.get(frame)

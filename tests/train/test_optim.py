@@ -40,7 +40,7 @@ def test_only_matrices_are_decayed_and_frozen_parameters_are_left_out() -> None:
 def test_the_average_forgets_the_first_weights_and_then_follows_slowly() -> None:
     module = nn.Linear(1, 1, bias=False)
     average = Average(module, decay=0.5)
-    value = float(module.weight)
+    value = float(module.weight.detach())
     for step, new in enumerate((4.0, 8.0, 16.0)):
         with torch.no_grad():
             module.weight.fill_(new)

@@ -1,0 +1,185 @@
+"""Pocket's own training, at a size that takes seconds: whole, exact, and of the right parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.still_captions import captions_with_negatives
+from vlm.data.toybox.still_facts import may_hold, scene
+from vlm.data.toybox.stills import CLEAR
+from vlm.encoders.pocket import WEIGHTS, load_pocket
+from vlm.encoders.pocket_model import GRID_SIDE
+from vlm.encoders.pocket_text import PocketTokenizer
+from vlm.errors import InputError
+from vlm.train.familiar import fit_familiar
+from vlm.train.log import read_log
+from vlm.train.pocket import train_pocket, vocabulary
+from vlm.train.pocket_heads import looking_loss, targets
+from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
+
+RECIPE = """
+[model]
+dim = 16
+image_size = 32
+stem_width = 8
+grid_width = 8
+num_blocks = 1
+num_queries = 9
+query_width = 16
+context = 48
+text_width = 32
+text_layers = 1
+[data]
+num_worlds = 6
+image_size = 32
+batch_size = 6
+[loop]
+steps = 3
+[text_data]
+batch_size = 8
+negatives = 1
+[text_loop]
+steps = 3
+[familiar]
+frames = 20
+held_out_worlds = 2
+allowed = 0.1
+"""
+CONFIG = StillsConfig(num_worlds=6, image_size=32, batch_size=6)
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rendered")
+    open_cache(CONFIG, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(rendered: Path) -> FrameCache:
+    return open_cache(CONFIG, rendered)
+
+
+@pytest.fixture(scope="module")
+def source(cache: FrameCache) -> StillsSource:
+    return StillsSource(CONFIG, cache, PocketTokenizer(vocabulary(), context=48))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_training_ends_with_an_encoder_that_can_be_opened_and_resuming_it_changes_nothing(
+    recipe: Path, rendered: Path, tmp_path: Path
+) -> None:
+    folder = train_pocket(recipe, tmp_path, cache=rendered)
+    before = load_file(folder / WEIGHTS)
+    encoder = load_pocket(f"pocket:{folder}", device="cpu", precision="float32")
+    assert encoder.encode_text(["a red circle"]).shape == (1, 16)
+    assert encoder.unfamiliar(encoder.encode_frames(np.zeros((1, 32, 32, 3), np.uint8))).shape == (1,)
+    assert [len(read_log(tmp_path / stage)) for stage in ("towers", "text")] == [3, 3]
+    again = load_file(train_pocket(recipe, tmp_path, cache=rendered, resume=True) / WEIGHTS)
+    assert all(torch.equal(before[name], again[name]) for name in before)
+    assert before.keys() == again.keys()
+
+
+def test_sizes_that_do_not_agree_are_refused(recipe: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(recipe.read_text().replace("num_worlds = 6\nimage_size = 32", "num_worlds = 6\nimage_size = 64"))
+    with pytest.raises(InputError, match=r"64.*32"):
+        train_pocket(other, tmp_path / "out", cache=tmp_path)
+
+
+def test_a_cache_is_rendered_once(rendered: Path, cache: FrameCache) -> None:
+    stamp = next(rendered.glob("frames-*/pixels.npy")).stat().st_mtime_ns
+    np.testing.assert_array_equal(open_cache(CONFIG, rendered).pixels, cache.pixels)
+    assert next(rendered.glob("frames-*/pixels.npy")).stat().st_mtime_ns == stamp
+    assert cache.pixels.shape == (36, 32, 32, 3)
+
+
+def test_a_batch_is_the_same_whenever_it_is_asked_for(cache: FrameCache, source: StillsSource) -> None:
+    first = [source.batch(index) for index in (0, 7, 3)]
+    other = StillsSource(CONFIG, cache, PocketTokenizer(vocabulary(), context=48))
+    for one, index in zip(first, (0, 7, 3), strict=True):
+        again = other.batch(index)
+        assert torch.equal(one.frames, again.frames)
+        assert torch.equal(one.texts.tokens, again.texts.tokens)
+        assert torch.equal(one.texts.excluded, again.texts.excluded)
+
+
+def test_every_frame_comes_once_an_epoch(source: StillsSource) -> None:
+    epochs = [np.concatenate([source.rows(6 * epoch + number) for number in range(6)]) for epoch in range(2)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(36))] * 2
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_no_negative_of_a_batch_may_hold_of_its_own_frame(cache: FrameCache) -> None:
+    for row in range(36):
+        frame = scene(cache.stills, row)
+        assert not any(may_hold(other.claim, frame) for other in captions_with_negatives(frame, Dice(row), negatives=4)[1:])
+
+
+def test_own_pairs_are_marked_as_possible(source: StillsSource) -> None:
+    """They hold, so they must be among what may; the loss takes them out again."""
+    excluded = source.texts(0).excluded
+    assert excluded[torch.arange(6), torch.arange(6)].all()
+
+
+def test_other_light_changes_pixels_a_little_and_by_its_seed_alone() -> None:
+    frames = torch.randint(60, 180, (8, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    lit = [relit(frames, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(lit[0], lit[1])
+    assert not torch.equal(lit[0], lit[2])
+    assert 0 < (lit[0].float() - frames.float()).abs().mean() < 40
+
+
+def test_targets_are_those_of_the_truth(cache: FrameCache) -> None:
+    found = targets(cache.stills)
+    frame, colour = np.argwhere(cache.stills.clarity == CLEAR)[0]
+    angle = cache.stills.angle[frame, colour]
+    np.testing.assert_allclose(found["numbers"][frame, colour, 3:], [np.sin(angle), np.cos(angle)], rtol=1e-5)
+    assert found["shape"][frame, colour] == cache.stills.shape[frame, colour]
+    for row in range(36):
+        assert found["count"][row] in (-1, int((cache.stills.clarity[row] == CLEAR).sum()))
+
+
+def test_looking_at_the_centres_costs_nothing(cache: FrameCache) -> None:
+    cells = GRID_SIDE**2
+    logits = torch.zeros(36, 9, cells + 1)
+    for row in range(36):
+        for colour in range(8):
+            x, y = (int(value[row, colour] * GRID_SIDE) for value in (cache.stills.x, cache.stills.y))
+            is_clear = cache.stills.clarity[row, colour] == CLEAR
+            logits[row, colour, y * GRID_SIDE + x if is_clear else cells] = 100.0
+    assert float(looking_loss(logits, cache.stills)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_limit_of_the_familiar_leaves_the_allowed_share_outside() -> None:
+    rng = np.random.default_rng(0)
+    vectors, held_out, far = (rng.normal(loc, 1, (2000, 4)).astype(np.float32) for loc in (0.0, 0.0, 9.0))
+    familiar = fit_familiar(vectors, held_out, allowed=0.01)
+    assert familiar.is_far(held_out).mean() == pytest.approx(0.01, abs=0.001)
+    assert familiar.is_far(far).all()
+
+
+def test_statistics_of_too_few_frames_are_refused() -> None:
+    with pytest.raises(InputError, match="got 4 and 50"):
+        fit_familiar(np.zeros((4, 4), np.float32), np.zeros((50, 4), np.float32), allowed=0.1)
