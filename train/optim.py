@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 # Parts of parameter names that weight decay would pull away from what they mean: the state-space parameters of Mamba (Gu and Dao 2023),
 # gates, positions and learned queries, temperatures.
-UNDECAYED = ("A_log", "dt_bias", "gate", "position", "queries", "log_scale")
+UNDECAYED = ("A_log", "dt_bias", "gate", "position", "queries", "near", "log_scale")
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from vlm.data.toybox import language, still_captions
 from vlm.data.toybox.vocabulary import VERSION
-from vlm.encoders.pocket import load_pocket, save_pocket
+from vlm.encoders.pocket import Familiar, load_pocket, save_pocket
 from vlm.encoders.pocket_model import PocketConfig
 from vlm.encoders.pocket_text import PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
@@ -119,36 +120,64 @@ def train_pocket(
         InputError: the recipe breaks a rule, or ``out`` holds a training that is not to be resumed.
     """
     made = read_recipe(recipe, SECTIONS)
-    loops = [
-        replace(loop, steps=steps or loop.steps, seed=loop.seed if seed is None else seed) for loop in (made["loop"], made["text_loop"])
-    ]
-    words = vocabulary()
-    config: PocketConfig = replace(made["model"], vocabulary_size=len(words))
-    data: StillsConfig = made["data"]
-    if data.image_size != config.image_size:
-        raise InputError(f"data.image_size {data.image_size} and model.image_size {config.image_size} must be the same")
-    frames = open_cache(data, cache, workers=workers)
-    torch.manual_seed(loops[0].seed)
-    module = PocketTraining(config, made["loss"])
-    module.vision.to(memory_format=torch.channels_last)
-    tokenizer = PocketTokenizer(words, context=config.context)
-    identity = json.dumps([VERSION, asdict(config), asdict(data), asdict(made["loss"]), words])
-    average = run(TowersTask(module, StillsSource(data, frames, tokenizer)), loops[0], out / "towers", resume=resume, identity=identity)
-    module.load_state_dict(average.values)
+    for stage in ("loop", "text_loop"):
+        made[stage] = replace(made[stage], steps=steps or made[stage].steps, seed=made[stage].seed if seed is None else seed)
+    training = Training(recipe.name, made, out, cache, resume=resume, workers=workers)
+    return training.finish(training.train_text(training.train_towers()))
 
-    trained = {"world": VERSION, "recipe": recipe.name, "seed": loops[0].seed, "steps": [loop.steps for loop in loops]}
-    save = partial(save_pocket, out / "pocket", module.vision, module.text, config, words, trained=trained)
-    # The vectors of the second stage are those of the rounded weights, which are what is shipped.
-    encode = load_pocket(f"pocket:{save()}", precision="float32").encode_frames
-    text_data: TextDataConfig = made["text_data"]
-    quiet = replace(data, batch_size=text_data.batch_size, negatives=text_data.negatives, turns=False, light=False)
-    text_module = TextTraining(module.text, float(module.log_scale.detach().exp()))
-    task = TextTask(text_module, StillsSource(quiet, frames, tokenizer), encode(np.array(frames.pixels)))
-    identity = json.dumps([identity, asdict(loops[0]), asdict(text_data)])
-    average = run(task, loops[1], out / "text", resume=resume, identity=identity)
-    text_module.load_state_dict(average.values)
 
-    known: FamiliarConfig = made["familiar"]
-    held_out = open_cache(replace(data, split="val", num_worlds=known.held_out_worlds), cache, workers=workers)
-    of_training, of_others = (frame_vectors(encode, part.pixels[: known.frames], seed=data.seed) for part in (frames, held_out))
-    return save(familiar=fit_familiar(of_training, of_others, allowed=known.allowed))
+class Training:
+    """One training of pocket: its recipe, its frames, and the stages in order."""
+
+    def __init__(self, name: str, made: dict[str, Any], out: Path, cache: Path, *, resume: bool, workers: int) -> None:
+        self._made, self._out, self._resume = made, out, resume
+        self._data: StillsConfig = made["data"]
+        words = vocabulary()
+        self.config: PocketConfig = replace(made["model"], vocabulary_size=len(words))
+        if self._data.image_size != self.config.image_size:
+            raise InputError(f"data.image_size {self._data.image_size} and model.image_size {self.config.image_size} must be the same")
+        self._open_cache = partial(open_cache, folder=cache, workers=workers)
+        self._frames = self._open_cache(self._data)
+        self._tokenizer = PocketTokenizer(words, context=self.config.context)
+        steps = [made[stage].steps for stage in ("loop", "text_loop")]
+        self.trained = {"world": VERSION, "recipe": name, "seed": made["loop"].seed, "steps": steps}
+        self._identity = json.dumps([VERSION, asdict(self.config), asdict(self._data), asdict(made["loss"]), words])
+
+    def train_towers(self) -> PocketTraining:
+        """The first stage: both towers and the heads, averaged weights."""
+        torch.manual_seed(self._made["loop"].seed)
+        module = PocketTraining(self.config, self._made["loss"])
+        module.vision.to(memory_format=torch.channels_last)
+        task = TowersTask(module, StillsSource(self._data, self._frames, self._tokenizer))
+        average = run(task, self._made["loop"], self._out / "towers", resume=self._resume, identity=self._identity)
+        module.load_state_dict(average.values)
+        return module
+
+    def train_text(self, module: PocketTraining) -> PocketTraining:
+        """The second stage: the text tower of ``module`` before what its image tower gives."""
+        encode = self._encoder(module)
+        text_data: TextDataConfig = self._made["text_data"]
+        data = replace(self._data, batch_size=text_data.batch_size, negatives=text_data.negatives, turns=False, light=False)
+        alone = TextTraining(module.text, module.heads, float(module.log_scale.detach().exp()))
+        task = TextTask(alone, StillsSource(data, self._frames, self._tokenizer), encode(np.array(self._frames.pixels)))
+        identity = json.dumps([self._identity, asdict(self._made["loop"]), asdict(text_data)])
+        average = run(task, self._made["text_loop"], self._out / "text", resume=self._resume, identity=identity)
+        alone.load_state_dict(average.values)
+        return module
+
+    def finish(self, module: PocketTraining) -> Path:
+        """The encoder's folder, with the statistics of what is familiar."""
+        encode = self._encoder(module)
+        known: FamiliarConfig = self._made["familiar"]
+        held_out = self._open_cache(replace(self._data, split="val", num_worlds=known.held_out_worlds))
+        parts = (self._frames.pixels[: known.frames], held_out.pixels[: known.frames])
+        of_training, of_others = (frame_vectors(encode, pixels, seed=self._data.seed) for pixels in parts)
+        return self._save(module, familiar=fit_familiar(of_training, of_others, allowed=known.allowed))
+
+    def _save(self, module: PocketTraining, *, familiar: Familiar | None = None) -> Path:
+        words = self._tokenizer.vocabulary
+        return save_pocket(self._out / "pocket", module.vision, module.text, self.config, words, trained=self.trained, familiar=familiar)
+
+    def _encoder(self, module: PocketTraining) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+        """The image tower with the rounded weights that are shipped."""
+        return load_pocket(f"pocket:{self._save(module)}", precision="float32").encode_frames

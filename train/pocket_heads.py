@@ -3,11 +3,14 @@ what captions rarely say (the exact turn of a thing) would be lost to everything
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlm.data.toybox.still_facts import Claim, Mention, place_thirds
 from vlm.data.toybox.stills import CLEAR, UNCLEAR, Stills
 from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, RADII, SHAPES, TEXTURES
 from vlm.encoders.pocket_model import GRID_SIDE
@@ -20,6 +23,8 @@ MOST_THINGS = 8
 RADIUS_SCALE, PLACE_SCALE = 0.04, 0.25
 # A squared error of a hundredth matters, a cross-entropy of a hundredth does not.
 NUMBERS_WEIGHT = 6.0
+# A frame holds three or four of the eight colours.
+TYPICAL_PRESENCE = 0.4
 # Shape and texture are learnt last: at weight 1 they trail behind place and angle for most of a training.
 NAMES_WEIGHT = 2.0
 
@@ -54,6 +59,61 @@ class Heads(nn.Module):
         losses = _thing_losses(self.thing(found[:, : len(COLOURS)]).float(), target)
         backdrop = self.backdrop(found[:, len(COLOURS) :].flatten(1)).float()
         return torch.stack([*losses.values(), F.cross_entropy(backdrop, target["backdrop"])]).sum()
+
+    def of_texts(self, vectors: Tensor, claims: Sequence[Claim]) -> Tensor:
+        """The loss of unit vectors (n, d) of texts: read by the heads of the frames, each must show what its text claims. A scalar.
+
+        Nothing is asked about what a text leaves open, but that colours it does not name are about as likely as in any frame.
+        """
+        out = self.linear(vectors * self.scale).float()
+        things, count, backdrop = torch.split(out, [len(COLOURS) * PER_COLOUR, MOST_THINGS + 1, len(BACKDROPS)], dim=-1)
+        things = things.reshape(len(out), len(COLOURS), PER_COLOUR)
+        presence, shape, texture, numbers = torch.split(things, [1, len(SHAPES), len(TEXTURES), NUMBERS], dim=-1)
+        target = {name: torch.from_numpy(values).to(out.device) for name, values in claim_targets(claims).items()}
+        is_said = ~target["numbers"].isnan()
+        error = torch.where(is_said, numbers - target["numbers"].nan_to_num(), 0.0).square().sum() / is_said.sum().clamp(min=1)
+        classes = {"shape": shape, "texture": texture, "count": count, "backdrop": backdrop}
+        losses = [
+            F.cross_entropy(x.flatten(0, -2), target[name].flatten(), ignore_index=-1, reduction="sum") for name, x in classes.items()
+        ]
+        named = sum(int((target[name] >= 0).sum()) for name in classes)
+        losses = [torch.stack(losses).sum() / max(1, named), NUMBERS_WEIGHT * error]
+        return torch.stack([*losses, F.binary_cross_entropy_with_logits(presence[..., 0], target["presence"])]).sum()
+
+
+def claim_targets(claims: Sequence[Claim]) -> dict[str, np.ndarray]:
+    """Labels for the heads as far as texts give them: presence (n, 8) float32; shape, texture (n, 8), count, backdrop (n,) int64, -1 where
+    nothing is said; numbers (n, 8, 5) float32, NaN where nothing is said. Of mentions without a colour nothing is known."""
+    n, k = len(claims), len(COLOURS)
+    presence = np.full((n, k), TYPICAL_PRESENCE, np.float32)
+    shape, texture = np.full((n, k), -1), np.full((n, k), -1)
+    numbers = np.full((n, k, NUMBERS), np.nan, np.float32)
+    for row, claim in enumerate(claims):
+        for mention in claim.mentions:
+            if mention.colour is None:
+                continue
+            at = (row, mention.colour)
+            presence[at] = 1.0
+            shape[at] = -1 if mention.shape is None else mention.shape
+            texture[at] = -1 if mention.texture is None else mention.texture
+            numbers[at] = _claimed_numbers(mention)
+    count = np.array([-1 if claim.count is None or claim.counted is not None else claim.count for claim in claims])
+    backdrop = np.array([-1 if claim.backdrop is None else claim.backdrop for claim in claims])
+    return {"presence": presence, "shape": shape, "texture": texture, "numbers": numbers, "count": count, "backdrop": backdrop}
+
+
+def _claimed_numbers(mention: Mention) -> list[float]:
+    """Radius, x, y, sine and cosine in the heads' units, NaN where nothing is said: the middle of what the words cover."""
+    nothing = float("nan")
+    radius = nothing if mention.size is None else (RADII[mention.size] - RADII[1]) / RADIUS_SCALE
+    x = y = sine = cosine = nothing
+    if mention.place is not None:
+        thirds = place_thirds(mention.place)
+        x, y = (nothing if third is None else ((third + 0.5) / 3 - 0.5) / PLACE_SCALE for third in thirds)
+    if mention.way is not None:
+        angle = mention.way * np.pi / 4
+        sine, cosine = float(np.sin(angle)), float(np.cos(angle))
+    return [radius, x, y, sine, cosine]
 
 
 def _thing_losses(out: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:

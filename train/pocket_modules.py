@@ -48,7 +48,7 @@ class PocketTraining(nn.Module):
         truth = batch.texts.stills
         vectors, found, looks = self.vision.look(normalised(batch.frames.to(self.log_scale.device)))
         image = F.normalize(vectors.float(), dim=-1)
-        contrastive, scale = text_loss(self.text, image, batch.texts, self.log_scale)
+        contrastive, scale, _ = text_loss(self.text, image, batch.texts, self.log_scale)
         parts = self.heads(image, truth) | {"looking": looking_loss(looks, truth), "queries": self.heads.of_queries(found, truth)}
         loss = self._weights.contrastive * contrastive + self._weights.heads * torch.stack(list(parts.values())).sum()
         return loss, {"contrastive": contrastive.detach(), **{name: part.detach() for name, part in parts.items()}, "scale": scale}
@@ -56,26 +56,32 @@ class PocketTraining(nn.Module):
 
 class TextTraining(nn.Module):
     """The text tower and the temperature, before an image tower that no longer moves: its vectors are computed once, so that a step costs
-    the texts alone (Zhai et al. 2022, "LiT: zero-shot transfer with locked-image text tuning")."""
+    the texts alone (Zhai et al. 2022, "LiT: zero-shot transfer with locked-image text tuning").
 
-    def __init__(self, text: PocketText, first_scale: float) -> None:
+    The heads that learnt to read frames read the texts too, so that a text comes to lie where frames lie that show what it claims.
+    """
+
+    def __init__(self, text: PocketText, heads: Heads, first_scale: float) -> None:
         super().__init__()
         self.text = text
+        self.heads = heads.requires_grad_(False)
         self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
 
     def forward(self, batch: tuple[Tensor, StillsTexts]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of unit vectors (n, d) of frames and what is said of them."""
         image, texts = batch
-        loss, scale = text_loss(self.text, image.to(self.log_scale.device), texts, self.log_scale)
-        return loss, {"scale": scale}
+        contrastive, scale, vectors = text_loss(self.text, image.to(self.log_scale.device), texts, self.log_scale)
+        heads = self.heads.of_texts(vectors, texts.claims)
+        return contrastive + heads, {"contrastive": contrastive.detach(), "heads": heads.detach(), "scale": scale}
 
 
-def text_loss(text: PocketText, image: Tensor, batch: StillsTexts, log_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The contrastive loss of unit vectors (n, d) of frames against their captions and hard negatives, and the scale of similarities."""
+def text_loss(text: PocketText, image: Tensor, batch: StillsTexts, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The contrastive loss of unit vectors (n, d) of frames against their captions and hard negatives, the scale of similarities, and the
+    unit vectors (n + m, d) of the texts."""
     tokens = torch.cat([batch.tokens, batch.negative_tokens]).to(image.device)
     texts = F.normalize(_pooled(text, tokens).float(), dim=-1)
     n, scale = len(image), log_scale.exp().clamp(max=MOST_SCALE)
-    return info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=batch.excluded.to(image.device)), scale.detach()
+    return info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=batch.excluded.to(image.device)), scale.detach(), texts
 
 
 def normalised(frames: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ class StillsTexts:
         rows: (n,) int64, the frames; turns: (n,) int64, by how many quarters each is turned. stills: their truth.
         tokens: (n, q) int64, own captions; negative_tokens: (m, q).
         excluded: (n, n + m) bool, pairs that may be true by chance.
+        claims: what the n + m texts say.
     """
 
     rows: NDArray[np.int64]
@@ -94,6 +95,7 @@ class StillsTexts:
     tokens: Tensor
     negative_tokens: Tensor
     excluded: Tensor
+    claims: tuple[Claim, ...]
     light_seed: int
 
 
@@ -205,7 +207,8 @@ class StillsSource:
             first, *others = self._captions(truth, row, int(rows[row]), int(turns[row]), dice)
             own.append(first)
             negatives += others
-        excluded = possible([caption.claim for caption in own + negatives], truth).T  # (n, n + m)
+        claims = tuple(caption.claim for caption in own + negatives)
+        excluded = possible(claims, truth).T  # (n, n + m)
         return StillsTexts(
             rows=rows,
             turns=turns,
@@ -213,6 +216,7 @@ class StillsSource:
             tokens=self._tokens(own),
             negative_tokens=self._tokens(negatives),
             excluded=torch.from_numpy(np.ascontiguousarray(excluded)),
+            claims=claims,
             light_seed=dice.bits() >> 1,
         )
 

@@ -135,10 +135,16 @@ def fits(mention: Mention, sight: Sight, *, certain: bool) -> bool:
 
 def is_at(place: int, x: float, y: float, *, certain: bool) -> bool:
     """Whether (x, y) lies in the place; with ``certain`` away from its bounds, without it also a little outside."""
+    across, down = place_thirds(place)
+    return (across is None or _in_third(across, x, certain)) and (down is None or _in_third(down, y, certain))
+
+
+def place_thirds(place: int) -> tuple[int | None, int | None]:
+    """Which third (0, 1, 2) across and down the frame a place is, None where it spans all of them."""
     if place < len(PLACES):
-        return _in_third(place % 3, x, certain) and _in_third(place // 3, y, certain)
-    across, far = divmod(place - len(PLACES), 2)
-    return _in_third(2 * far, y if across else x, certain)
+        return place % 3, place // 3
+    is_row, far = divmod(place - len(PLACES), 2)
+    return (None, 2 * far) if is_row else (2 * far, None)
 
 
 def _in_third(third: int, value: float, certain: bool) -> bool:
