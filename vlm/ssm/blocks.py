@@ -7,7 +7,6 @@ contiguous tensor that no later step has to copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, get_args, overload
 
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ from torch.nn import functional
 from vlm.errors import InputError
 from vlm.ssm.backends import get_backend
 from vlm.ssm.branch import Sizes, add_theta, branch, theta_of, undecayed
-from vlm.ssm.packed import packing_of
+from vlm.ssm.packed import without_pads
 from vlm.ssm.state import MambaState, branch_on, branch_step, check_state
 
 Combine = Literal["sum", "mean"]
@@ -205,30 +204,6 @@ class DBM(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that an optimiser must not decay."""
         return undecayed(self)
-
-
-def without_pads(
-    mix: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None, d_model: int
-) -> Tensor:
-    """``mix`` of the real tokens of ``x``, (b, t, d_model): each item as it would be alone and without pads; at pads there are zeros.
-
-    Args:
-        mix: takes tokens that are all real and ``cu_seqlens``, gives as many tokens.
-        x: tokens (b, t, d_model).
-        mask: (b, t) bool, True for a real token, anywhere in the item; None where all are.
-        cu_seqlens: (items + 1) int32 or int64: b is 1, and item i holds the tokens ``[cu_seqlens[i], cu_seqlens[i + 1])``.
-        d_model: the width that ``x`` must have.
-
-    Raises:
-        InputError: a shape or type breaks its rule, or items are told apart in both ways.
-    """
-    if x.ndim != 3 or x.shape[2] != d_model:
-        raise InputError(f"x must have the shape (b, t, {d_model}), got {tuple(x.shape)}")
-    if mask is not None and cu_seqlens is not None:
-        raise InputError("mask and cu_seqlens exclude each other: give a mask for a padded batch, cu_seqlens for a packed one")
-    if (packing := packing_of(x, mask)) is None:
-        return mix(x, cu_seqlens)
-    return packing.unpack(mix(packing.pack(x), packing.cu_seqlens))
 
 
 def checked_backend(name: str) -> str:

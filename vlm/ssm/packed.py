@@ -7,6 +7,7 @@ cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,19 +44,46 @@ class Packing:
         return placed.view(self.batch, self.time, rows.shape[2])
 
 
-def packing_of(x: Tensor, mask: Tensor | None) -> Packing | None:
-    """How to pack ``x`` (b, t, d); None where there is no pad, and so nothing to do.
+def without_pads(
+    mix: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None, d_model: int
+) -> Tensor:
+    """``mix`` of the real tokens of ``x``, (b, t, d_model): each item as it would be alone and without pads; at pads there are zeros.
+
+    Args:
+        mix: takes tokens that are all real and ``cu_seqlens``, gives as many tokens.
+        x: tokens (b, t, d_model).
+        mask: (b, t) bool, True for a real token, anywhere in the item; None where all are.
+        cu_seqlens: (items + 1) int32 or int64: b is 1, and item i holds the tokens ``[cu_seqlens[i], cu_seqlens[i + 1])``.
+        d_model: the width that ``x`` must have.
 
     Raises:
-        InputError: ``mask`` is not (b, t) bool.
+        InputError: a shape or type breaks its rule, or items are told apart in both ways.
     """
-    if mask is None:
-        return None
-    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(x.shape[:2]):
+    check_tokens(x, mask, cu_seqlens, d_model)
+    if (packing := packing_of(mask)) is None:
+        return mix(x, cu_seqlens)
+    return packing.unpack(mix(packing.pack(x), packing.cu_seqlens))
+
+
+def packing_of(mask: Tensor | None) -> Packing | None:
+    """How to pack a batch with this mask (b, t) bool; None where there is no pad, and so nothing to do."""
+    return None if mask is None or bool(mask.all()) else Packing.of_mask(mask)
+
+
+def check_tokens(x: Tensor, mask: Tensor | None, cu_seqlens: Tensor | None, d_model: int) -> None:
+    """Raises InputError, as ``without_pads`` says."""
+    if x.ndim != 3 or x.shape[2] != d_model:
+        raise InputError(f"x must have the shape (b, t, {d_model}), got {tuple(x.shape)}")
+    if mask is not None and cu_seqlens is not None:
+        raise InputError("mask and cu_seqlens exclude each other: give a mask for a padded batch, cu_seqlens for a packed one")
+    if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != tuple(x.shape[:2])):
         raise InputError(
             f"mask must be bool of the shape (b, t) = {tuple(x.shape[:2])}, True for a real token, got {mask.dtype} {tuple(mask.shape)}"
         )
-    return None if bool(mask.all()) else Packing.of_mask(mask)
+    if cu_seqlens is not None and (x.shape[0] != 1 or cu_seqlens.ndim != 1 or len(cu_seqlens) == 0):
+        raise InputError(
+            f"cu_seqlens must have the shape (items + 1) and x be (1, t, d), got {tuple(cu_seqlens.shape)} and {tuple(x.shape)}"
+        )
 
 
 def item_of_row(cu_seqlens: Tensor, num_rows: int) -> Tensor:
