@@ -58,7 +58,7 @@ BACKENDS = (
     Backend("reference", "vlm.ssm.reference", "the recurrence step by step: the truth, and slow"),
 )
 # The reference is only ever asked for by name.
-AUTO_ORDER = ("native", "triton", "mamba_ssm", "torch", "reference")
+AUTO_ORDER = ("native", "triton", "mamba_ssm", "torch")
 
 
 def get_backend(name: str) -> Backend:

@@ -72,12 +72,16 @@ def _scan_batch(
 
     state = u.new_zeros(b, d, A.shape[1]) if initial_state is None else initial_state.to(dtype)
     outputs: list[Tensor] = [u.new_empty(0)] * t
+    # Unbound before the loop: the gradient of a slice is a tensor of the whole length, once for every step.
+    inflow = (u * delta if discretisation == "euler" else u).unbind(1)
+    delta_of, B_of, C_of = delta.unbind(1), B.unbind(1), C.unbind(1)
     for i in reversed(range(t)) if inputs.reverse else range(t):
-        step = delta[:, i, :, None]  # (b, d, 1)
-        A_bar = torch.exp(step * A)
-        B_bar = step * B[:, i, None, :] if discretisation == "euler" else _zero_order_hold(step, A) * B[:, i, None, :]
-        state = A_bar * state + B_bar * u[:, i, :, None]
-        outputs[i] = (state * C[:, i, None, :]).sum(-1)
+        step = delta_of[i][:, :, None]  # (b, d, 1)
+        B_bar_u = inflow[i][:, :, None] * B_of[i][:, None, :]
+        if discretisation == "zoh":
+            B_bar_u = _zero_order_hold(step, A) * B_bar_u
+        state = torch.exp(step * A) * state + B_bar_u
+        outputs[i] = (state * C_of[i][:, None, :]).sum(-1)
     output = torch.stack(outputs, dim=1) if t else u
     if inputs.D is not None:
         output = output + inputs.D.to(dtype) * u

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vlm.ssm.scan import selective_scan
 
-# Largest |found - truth| over largest |truth|: float32 sums of up to thousands of terms, and inputs that bf16 has rounded.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 1e-2}
+# Largest |found - truth| over largest |truth|. float32: exp(delta A) near 1 is rounded by 3e-8, which every step repeats.
+# bfloat16: its outputs are rounded by 4e-3.
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1e-2}
 GRADIENT_TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
@@ -88,11 +89,11 @@ def gradients(given: Problem, backend: str, *, seed: int = 7) -> dict[str, Tenso
 
 
 def distance(found: Tensor, truth: Tensor) -> float:
-    """Largest difference over the largest true magnitude; infinite where anything is not finite."""
+    """Largest difference over the largest true magnitude, 1e-25 at least; infinite where anything is not finite."""
     if found.numel() == 0:
         return 0.0 if found.shape == truth.shape else float("inf")
     difference = (found.double() - truth.double()).abs().max().item()
-    return difference / max(truth.double().abs().max().item(), 1e-30) if np.isfinite(difference) else float("inf")
+    return difference / max(truth.double().abs().max().item(), 1e-25) if np.isfinite(difference) else float("inf")
 
 
 def naive(given: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
