@@ -1,6 +1,7 @@
 """The short convolution before the scan: depthwise, causal, with bias and SiLU, on (b, t, d) without a transpose.
 
-``nn.Conv1d`` wants (b, d, t) and is slow for one channel a group; K shifted multiply-adds are not.
+``nn.Conv1d`` wants (b, d, t) and is slow for one channel a group. The C++ kernels (``vlm.ssm.native.conv``) take what they can where they
+were built; elsewhere K shifted multiply-adds do it, on any device.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vlm.ssm.native import conv as native
 from vlm.ssm.packed import item_of_row
 
 
@@ -29,6 +31,8 @@ def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, *, cu_seqlens: Tensor
 
 @torch.library.custom_op("vlm::causal_conv1d", mutates_args=())
 def _causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor | None, reverse: bool) -> Tensor:
+    if native.can_take(x, weight):
+        return native.forward(x, weight, bias, cu_seqlens, reverse)
     linear = _convolve(x, weight, bias, _breaks(x, weight, cu_seqlens), reverse)
     return functional.silu(linear, inplace=True).to(x.dtype)
 
@@ -42,6 +46,8 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor | None, revers
 def _causal_conv1d_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
+    if native.can_take(x, weight):
+        return native.backward(grad, x, weight, bias, cu_seqlens, reverse)
     breaks = _breaks(x, weight, cu_seqlens)
     linear = _convolve(x, weight, bias, breaks, reverse)
     slope = torch.ops.aten.silu_backward(grad.to(linear.dtype), linear)

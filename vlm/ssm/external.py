@@ -1,8 +1,8 @@
 """The ``mamba_ssm`` backend: the official CUDA kernel behind our contract, where its package is installed.
 
 That kernel takes (b, d, t), scans from the left, and knows neither lengths nor a state to start from. What it lacks is done around it:
-items are gathered, in scan order, into a batch of their own and put back; the steps beyond an item's end have a step size of exactly 0, at which
-the state waits. It makes copies that our kernels do not, so it is the third choice of ``auto``.
+items are gathered, in scan order, into a batch of their own and put back; the steps beyond an item's end have a step size of exactly 0, at
+which the state waits. It makes copies that our kernels do not, so it is the third choice of ``auto``.
 """
 
 from __future__ import annotations

@@ -8,8 +8,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlm.ssm.conv import causal_conv1d
+from vlm.ssm.native import conv as native
+from vlm.ssm.native.library import INSTRUCTION_SETS, INSTRUCTIONS_VARIABLE, load
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.fixture(params=["native", "torch"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every test twice: with the C++ kernels, and without."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "can_take", lambda *_: False)
+    elif (reason := native.missing()) is not None:
+        pytest.skip(f"no C++ kernels: {reason}")
+    return str(request.param)
 
 
 def problem(b: int, t: int, d: int, K: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,6 +94,16 @@ def test_nothing_gives_nothing(shape: tuple[int, int, int]):
     out = causal_conv1d(x, torch.ones(3, 4), torch.ones(3))
     out.sum().backward()
     assert out.shape == shape
+
+
+@pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
+def test_every_processors_kernels_agree(instructions: str, way: str, monkeypatch: pytest.MonkeyPatch):
+    if way == "torch" or not load().can_run(instructions):
+        pytest.skip("not on this processor")
+    monkeypatch.setenv(INSTRUCTIONS_VARIABLE, instructions)
+    x, weight, bias = problem(2, 70, 37, 4, torch.float32)
+    truth = through_torch(x, weight, bias, False)
+    assert (causal_conv1d(x, weight, bias) - truth).abs().max() < 8 * TOLERANCE[torch.float32]
 
 
 @pytest.mark.parametrize("reverse", [False, True])

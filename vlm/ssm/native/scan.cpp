@@ -1,6 +1,8 @@
 // The driver: which kernels this processor can run, and threads over units of work.
 #include "scan.h"
 
+#include "conv.h"
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -128,3 +130,5 @@ void vlm_scan_add_parts(const float *parts, int64_t num_parts, int64_t floats, f
 void vlm_scan_exponential(const char *name, const float *in, float *out, int64_t count) { find(name)->exponential(in, out, count); }
 void vlm_scan_softplus(const char *name, const float *in, float *out, int64_t count) { find(name)->softplus(in, out, count); }
 }
+
+#include "conv_driver.h"

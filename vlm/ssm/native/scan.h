@@ -43,6 +43,8 @@ struct Scan {
     float *part_B, *part_C;                          // (chunks, rows, n)
 };
 
+struct Conv;  // conv.h
+
 struct Kernels {
     const char *name;
     int64_t lanes;
@@ -52,6 +54,9 @@ struct Kernels {
     void (*backward)(const Scan &, int64_t slot, int64_t chunk, float *scratch);
     void (*exponential)(const float *in, float *out, int64_t count);  // count is a multiple of lanes
     void (*softplus)(const float *in, float *out, int64_t count);
+    void (*conv_forward)(const Conv &, const Item &, int64_t begin, int64_t end);
+    int64_t (*conv_scratch)(const Conv &);  // floats
+    void (*conv_backward)(const Conv &, const Item &, int64_t begin, int64_t end, float *part, float *scratch);
 };
 
 static inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
