@@ -58,7 +58,7 @@ def assert_true(asked: Problem, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("t", [1, 2, 31, 32, 33, 63, 97])
+@pytest.mark.parametrize("t", [1, 2, 16, 17, 63, 64, 65, 131])
 def test_output_state_and_gradients_are_those_of_the_reference(backend: Backend, t: int, reverse: bool):
     assert_true(problem(2, t, 19, 16, dtype=torch.float32, reverse=reverse), backend)
 
@@ -90,13 +90,13 @@ def test_delta_is_taken_as_it_is_without_softplus(backend: Backend):
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("lengths", [[70, 0, 33], [0, 0, 0], [1, 32, 64]])
+@pytest.mark.parametrize("lengths", [[70, 0, 33], [0, 0, 0], [1, 16, 64]])
 def test_lengths_are_those_of_the_reference(backend: Backend, lengths: list[int], reverse: bool):
     assert_true(problem(3, 70, 5, 4, dtype=torch.float32, lengths=torch.tensor(lengths), reverse=reverse), backend)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("bounds", [[0, 70], [0, 0, 1, 40, 40, 70, 70], list(range(71))])
+@pytest.mark.parametrize("bounds", [[0, 70], [0, 0, 1, 66, 66, 70, 70], list(range(71))])
 def test_packed_items_are_those_of_the_reference(backend: Backend, bounds: list[int], reverse: bool):
     packed = torch.tensor(bounds, dtype=torch.int32)
     assert_true(problem(1, 70, 5, 4, dtype=torch.float32, cu_seqlens=packed, reverse=reverse), backend)

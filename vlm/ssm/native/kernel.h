@@ -17,13 +17,14 @@ INLINE float *checkpoint(const Scan &scan, int64_t tile, int64_t channel, int64_
 
 template <int STATES>
 static void forward_states(const float *A, float *state, const float *delta, const float *input, const float *B, const float *C, float *y,
-                           int64_t steps, int64_t states, bool first) {
+                           int64_t steps, int64_t states, bool first, const Ahead &ahead) {
     Vec h[STATES];
 #pragma GCC unroll 16
     for (int k = 0; k < STATES; k++) h[k] = load(state + k * LANES);
     for (int64_t s = 0; s < steps; s++) {
         const Vec step = load(delta + s * LANES), in = load(input + s * LANES);
         const float *b = B + s * states, *c = C + s * states;
+        if (first) ahead.ask(s);
         Vec even = first ? Vec{} : load(y + s * LANES), odd = {};
 #pragma GCC unroll 16
         for (int k = 0; k < STATES; k++) {
@@ -38,18 +39,18 @@ static void forward_states(const float *A, float *state, const float *delta, con
 }
 
 static void forward_tile(const float *A, float *state, const float *delta, const float *input, const float *B, const float *C, float *y,
-                         int64_t steps, int64_t states) {
+                         int64_t steps, int64_t states, const Ahead &ahead) {
     for (int64_t k = 0; k < states;) {
         const int64_t left = states - k;
         const int64_t at = k * LANES;
         if (left >= 16 && FORWARD_STATES >= 16) {
-            forward_states<16>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0);
+            forward_states<16>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
             k += 16;
         } else if (left >= 8) {
-            forward_states<8>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0);
+            forward_states<8>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
             k += 8;
         } else {
-            forward_states<4>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0);
+            forward_states<4>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
             k += 4;
         }
     }
@@ -90,7 +91,17 @@ static void forward(const Scan &scan, int64_t item_number, int64_t chunk, float 
                 store(delta + s * LANES, step);
                 store(input + s * LANES, step * read(u_rows, begin + s, channel, lanes));
             }
-            forward_tile(A + g * group_floats, h, delta, input, B, C, y, steps, states);
+            Ahead ahead;
+            if (scan.z.data) ahead.add(z_rows, begin, channel);
+            ahead.add(out_rows, begin, channel);
+            if (g + 1 < groups) {
+                ahead.add(u_rows, begin, channel + LANES);
+                ahead.add(delta_rows, begin, channel + LANES);
+            } else if (begin + 2 * TILE <= item.length) {
+                ahead.add(u_rows, begin + TILE, first_channel);
+                ahead.add(delta_rows, begin + TILE, first_channel);
+            }
+            forward_tile(A + g * group_floats, h, delta, input, B, C, y, steps, states, ahead);
             for (int64_t s = 0; s < steps; s++) {
                 Vec out = load(y + s * LANES);
                 if (scan.D) out += skip * read(u_rows, begin + s, channel, lanes);

@@ -8,7 +8,8 @@
 
 template <int STATES>
 static void recompute_states(const float *A, const float *state, const float *delta, const float *input, const float *g, const float *B,
-                             const float *C, float *y, float *grad_C, float *decays, float *before, int64_t steps, int64_t states, bool first) {
+                             const float *C, float *y, float *grad_C, float *decays, float *before, int64_t steps, int64_t states, bool first,
+                             const Ahead &ahead) {
     Vec h[STATES];
 #pragma GCC unroll 16
     for (int k = 0; k < STATES; k++) h[k] = load(state + k * LANES);
@@ -16,6 +17,7 @@ static void recompute_states(const float *A, const float *state, const float *de
         const Vec step = load(delta + s * LANES), in = load(input + s * LANES), grad = load(g + s * LANES);
         const float *b = B + s * states, *c = C + s * states;
         float *decay_row = decays + s * STATES * LANES, *before_row = before + s * STATES * LANES, *grad_row = grad_C + s * states * LANES;
+        if (first) ahead.ask(s);
         Vec sum = first ? Vec{} : load(y + s * LANES);
 #pragma GCC unroll 16
         for (int k = 0; k < STATES; k++) {
@@ -33,7 +35,7 @@ static void recompute_states(const float *A, const float *state, const float *de
 template <int STATES>
 static void backward_states(const float *A, float *carried, float *grad_A, const float *delta, const float *input, const float *g,
                             const float *B, const float *C, float *grad_input, float *grad_decay, float *grad_B, const float *decays,
-                            const float *before, int64_t steps, int64_t states, bool first) {
+                            const float *before, int64_t steps, int64_t states, bool first, const Ahead &ahead) {
     Vec carry[STATES], sum_A[STATES];
 #pragma GCC unroll 16
     for (int k = 0; k < STATES; k++) carry[k] = load(carried + k * LANES), sum_A[k] = load(grad_A + k * LANES);
@@ -42,6 +44,7 @@ static void backward_states(const float *A, float *carried, float *grad_A, const
         const float *b = B + s * states, *c = C + s * states;
         const float *decay_row = decays + s * STATES * LANES, *before_row = before + s * STATES * LANES;
         float *grad_row = grad_B + s * states * LANES;
+        if (first) ahead.ask(s);
         Vec of_input = first ? Vec{} : load(grad_input + s * LANES), of_decay = first ? Vec{} : load(grad_decay + s * LANES);
 #pragma GCC unroll 16
         for (int k = 0; k < STATES; k++) {
@@ -70,17 +73,12 @@ struct Tile {
 
 template <int STATES>
 static void backward_block(const Tile &tile, int64_t k, const float *A, const float *state, float *carried, float *grad_A, int64_t steps,
-                           int64_t states) {
+                           int64_t states, const Ahead &reads, const Ahead &writes) {
     const int64_t at = k * LANES;
     recompute_states<STATES>(A + at, state + at, tile.delta, tile.input, tile.g, tile.B + k, tile.C + k, tile.y, tile.grad_C + at, tile.decays,
-                             tile.before, steps, states, k == 0);
+                             tile.before, steps, states, k == 0, reads);
     backward_states<STATES>(A + at, carried + at, grad_A + at, tile.delta, tile.input, tile.g, tile.B + k, tile.C + k, tile.grad_input,
-                            tile.grad_decay, tile.grad_B + at, tile.decays, tile.before, steps, states, k == 0);
-}
-
-static void sum_groups(const float *sums, int64_t states, int64_t n, float *to) {
-    (void)states;
-    for (int64_t k = 0; k < n; k++) to[k] = sum_of_lanes(load(sums + k * LANES));
+                            tile.grad_decay, tile.grad_B + at, tile.decays, tile.before, steps, states, k == 0, writes);
 }
 
 static int64_t backward_scratch(const Scan &scan) {
@@ -130,10 +128,21 @@ static void backward_item(const Scan &scan, int64_t item_number, int64_t chunk, 
             }
             const float *A_group = A + group * group_floats, *state = checkpoint(scan, item.first_tile + number, channel, states);
             float *carry = carried + group * group_floats, *sum_A = grad_A + group * group_floats;
+            Ahead reads, writes;
+            if (group + 1 < groups) {
+                reads.add(u_rows, begin, channel + LANES);
+                reads.add(delta_rows, begin, channel + LANES);
+                reads.add(grad_rows, begin, channel + LANES);
+                if (scan.z.data) reads.add(z_rows, begin, channel + LANES);
+            }
+            writes.add(grad_u_rows, begin, channel);
+            writes.add(grad_delta_rows, begin, channel);
+            if (scan.z.data) writes.add(grad_z_rows, begin, channel);
             for (int64_t k = 0; k < states;) {
-                const int64_t left = states - k;
-                if (left >= 8 && BACKWARD_STATES >= 8) backward_block<8>(tile, k, A_group, state, carry, sum_A, steps, states), k += 8;
-                else backward_block<4>(tile, k, A_group, state, carry, sum_A, steps, states), k += 4;
+                const bool wide = states - k >= 8 && BACKWARD_STATES >= 8;
+                if (wide) backward_block<8>(tile, k, A_group, state, carry, sum_A, steps, states, reads, writes);
+                else backward_block<4>(tile, k, A_group, state, carry, sum_A, steps, states, reads, writes);
+                k += wide ? 8 : 4;
             }
             Vec sum_D = load(grad_D + group * LANES), sum_bias = load(grad_bias + group * LANES);
             for (int64_t s = 0; s < steps; s++) {
@@ -152,8 +161,8 @@ static void backward_item(const Scan &scan, int64_t item_number, int64_t chunk, 
         for (int64_t s = 0; s < steps; s++) {
             const int64_t row = item.start + (scan.reverse ? item.length - 1 - begin - s : begin + s);
             const int64_t at = ((chunk * scan.num_rows) + item.batch * scan.t + row) * n;
-            sum_groups(tile.grad_B + s * group_floats, states, n, scan.part_B + at);
-            sum_groups(tile.grad_C + s * group_floats, states, n, scan.part_C + at);
+            sum_lanes(tile.grad_B + s * group_floats, n, scan.part_B + at);
+            sum_lanes(tile.grad_C + s * group_floats, n, scan.part_C + at);
         }
     }
     for (int64_t group = 0; group < groups && scan.grad_initial; group++) {

@@ -121,6 +121,7 @@ def load() -> Library:
     functions.vlm_scan_can_run.argtypes, functions.vlm_scan_can_run.restype = (ctypes.c_char_p,), ctypes.c_int64
     functions.vlm_scan_add_parts.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
     functions.vlm_scan_add_parts.restype = None
+    functions.vlm_scan_expect_writes.argtypes, functions.vlm_scan_expect_writes.restype = (ctypes.c_void_p, ctypes.c_int64), None
     for name in ("exponential", "softplus"):
         function = getattr(functions, f"vlm_scan_{name}")
         function.argtypes, function.restype = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64), None

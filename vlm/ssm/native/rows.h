@@ -17,6 +17,21 @@ INLINE Walk walk(const Rows &rows, const Item &item, int64_t reverse) {
     return {first, (reverse ? -rows.time_stride : rows.time_stride) * size, rows.type};
 }
 
+// Lines that are wanted soon: one of each of up to four tensors a step, asked for while the processor is busy with arithmetic.
+struct Ahead {
+    const char *at[4];
+    int64_t bytes[4];
+    int count = 0;
+
+    void add(const Walk &rows, int64_t step, int64_t channel) {
+        at[count] = rows.first + step * rows.bytes + channel * (rows.type == FLOAT32 ? 4 : 2);
+        bytes[count++] = rows.bytes;
+    }
+    void ask(int64_t step) const {
+        for (int i = 0; i < count; i++) __builtin_prefetch(at[i] + step * bytes[i], 0, 2);
+    }
+};
+
 INLINE Vec read(const Walk &rows, int64_t step, int64_t channel, int64_t lanes) {
     if (rows.type == FLOAT32) {
         const float *from = rows.floats(step) + channel;

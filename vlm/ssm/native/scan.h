@@ -5,7 +5,7 @@
 #include <cstdint>
 
 // Steps of one tile. The forward pass keeps the state at the start of every tile, and the backward pass recomputes a tile from it.
-constexpr int64_t TILE = 32;
+constexpr int64_t TILE = 64;
 // Channels of one unit of work. Part of the arithmetic: gradients of B and C are summed inside a chunk first, then over chunks.
 constexpr int64_t CHUNK = 128;
 

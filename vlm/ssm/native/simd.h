@@ -118,3 +118,31 @@ INLINE float sum_of_lanes(Vec value) {
         for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
     return lanes[0];
 }
+
+#if !defined(__clang__)
+// Lanes whose number has the bit WIDTH take the sum of two neighbours of odd, the others that of even.
+template <int WIDTH>
+INLINE Vec fold(Vec even, Vec odd) {
+    VecInt own, other;
+    for (int i = 0; i < LANES; i++) {
+        own[i] = i & WIDTH ? LANES + i : i;
+        other[i] = i & WIDTH ? LANES + (i ^ WIDTH) : i ^ WIDTH;
+    }
+    return __builtin_shuffle(even, odd, own) + __builtin_shuffle(even, odd, other);
+}
+template <int WIDTH>
+INLINE Vec sums_of(const float *vectors) {
+    if constexpr (WIDTH == 1) return fold<1>(load(vectors), load(vectors + LANES));
+    else return fold<WIDTH>(sums_of<WIDTH / 2>(vectors), sums_of<WIDTH / 2>(vectors + WIDTH * LANES));
+}
+#endif
+
+// to[k] = the sum of the lanes of vector k.
+INLINE void sum_lanes(const float *vectors, int64_t count, float *to) {
+    int64_t k = 0;
+#if !defined(__clang__)
+    // LANES sums at once, halving the number of vectors and doubling the number of sums in each.
+    for (; k + LANES <= count; k += LANES) store(to + k, sums_of<LANES / 2>(vectors + k * LANES));
+#endif
+    for (; k < count; k++) to[k] = sum_of_lanes(load(vectors + k * LANES));
+}
