@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vlm.errors import InputError
 from vlm.ssm.backends import get_backend
-from vlm.ssm.branch import Sizes, add_theta, branch, theta_of, undecayed
+from vlm.ssm.branch import Sizes, add_theta, branch, rates, theta_of, undecayed
 from vlm.ssm.packed import without_pads
 from vlm.ssm.state import MambaState, branch_on, branch_step, check_state
 
@@ -107,9 +107,9 @@ class Mamba(nn.Module):
         return functional.linear(x, for_inputs), functional.linear(x, for_gates)
 
     def init_state(self, batch: int) -> MambaState:
-        """The state before the first token of ``batch`` items: zeros."""
-        zeros = theta_of(self).A_log.new_zeros
-        return MambaState(zeros(batch, self.sizes.d_conv - 1, self.sizes.d_inner), zeros(batch, self.sizes.d_inner, self.sizes.d_state))
+        """The state before the first token of ``batch`` items: zeros, at least in float32."""
+        sizes, like = self.sizes, rates(theta_of(self))
+        return MambaState(like.new_zeros(batch, sizes.d_conv - 1, sizes.d_inner), like.new_zeros(batch, sizes.d_inner, sizes.d_state))
 
     def step(self, x_t: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
         """The mixed token (b, d_model) for the next one of each item, and the state after it; ``state`` itself is not changed."""

@@ -129,6 +129,14 @@ def test_bfloat16_autocast_stays_near_float32(name: str):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_a_mixer_that_is_all_bfloat16_stays_near_float32(name: str):
+    mixer, x = build(name, torch.float32), tokens(2, 40, torch.float32)
+    exact, rounded = mixer(x), copy.deepcopy(mixer).bfloat16()(x.bfloat16())
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_gradients_under_autocast_come_in_the_parameters_type(name: str):
     mixer = build(name, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

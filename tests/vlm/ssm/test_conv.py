@@ -19,8 +19,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every test twice: with the C++ kernels, and without."""
     if request.param == "torch":
         monkeypatch.setattr(native, "can_take", lambda *_: False)
-    elif (reason := native.missing()) is not None:
-        pytest.skip(f"no C++ kernels: {reason}")
+    elif not native.can_take(torch.zeros(1, 1, 1), torch.zeros(1, 1)):
+        pytest.skip(f"no C++ kernels: {native.missing()}")
     return str(request.param)
 
 
@@ -98,7 +98,9 @@ def test_nothing_gives_nothing(shape: tuple[int, int, int]):
 
 @pytest.mark.parametrize("instructions", INSTRUCTION_SETS)
 def test_every_processors_kernels_agree(instructions: str, way: str, monkeypatch: pytest.MonkeyPatch):
-    if way == "torch" or not load().can_run(instructions):
+    if way == "torch":
+        return  # nothing compiled is run
+    if not load().can_run(instructions):
         pytest.skip("not on this processor")
     monkeypatch.setenv(INSTRUCTIONS_VARIABLE, instructions)
     x, weight, bias = problem(2, 70, 37, 4, torch.float32)

@@ -103,6 +103,14 @@ def test_a_step_under_autocast_keeps_the_memory_in_float32():
     assert (state.conv.dtype, state.scan.dtype) == (torch.float32, torch.float32)
 
 
+def test_the_memory_of_a_bfloat16_mixer_is_float32():
+    mixer = mamba(torch.bfloat16)
+    out, state = mixer.step(tokens(1, 1, torch.bfloat16)[:, 0], mixer.init_state(1))
+    again, later = mixer(tokens(1, 3, torch.bfloat16), state=state, return_state=True)
+    assert {out.dtype, again.dtype} == {torch.bfloat16}
+    assert {part.dtype for given in (state, later) for part in (given.conv, given.scan)} == {torch.float32}
+
+
 @pytest.mark.parametrize("way", ["forward", "step"])
 def test_a_state_of_another_batch_is_refused(way: str):
     mixer = mamba()
