@@ -39,10 +39,10 @@ CASES: dict[str, Callable[[], Problem]] = {
     "states that are no power of two": lambda: case(7, 4, n=5),
     "one state": lambda: case(7, 4, n=1),
     "reverse": lambda: case(35, 7, reverse=True),
-    "lengths": lambda: case(40, 6, b=4, lengths=torch.tensor([40, 33, 1, 0])),
-    "lengths in reverse": lambda: case(40, 6, b=4, lengths=torch.tensor([39, 32, 2, 0], dtype=torch.int32), reverse=True),
-    "packed": lambda: case(70, 6, b=1, cu_seqlens=torch.tensor([0, 33, 33, 34, 70])),
-    "packed in reverse": lambda: case(70, 6, b=1, cu_seqlens=torch.tensor([0, 64, 70, 70], dtype=torch.int32), reverse=True),
+    "lengths": lambda: case(34, 6, b=4, lengths=torch.tensor([34, 33, 1, 0])),
+    "lengths in reverse": lambda: case(34, 6, b=4, lengths=torch.tensor([33, 32, 2, 0], dtype=torch.int32), reverse=True),
+    "packed": lambda: case(40, 6, b=1, cu_seqlens=torch.tensor([0, 33, 33, 34, 40])),
+    "packed in reverse": lambda: case(40, 6, b=1, cu_seqlens=torch.tensor([0, 35, 40, 40], dtype=torch.int32), reverse=True),
     "nothing optional": lambda: replace(case(9, 4), **ABSENT),
     "no softplus": lambda: replace(case(9, 4), delta=case(9, 4).delta.abs() / 4, delta_bias=None, delta_softplus=False),
     "tiny and huge steps": lambda: replace(case(9, 4), delta=torch.tensor([-14.0, 50.0, -14.0, 50.0]).expand(2, 9, 4).clone()),
@@ -63,7 +63,7 @@ def main() -> None:
         # Of a scan of no step the truth has no gradients: nothing depends on anything.
         found[name] = {key: distance(value, truth.get(key, torch.zeros_like(value))) for key, value in results.items()}
         found[name]["results that are missing"] = float(len(truth.keys() - results.keys()))
-    again = [run(CASES["tiles and a rest"](), "triton")[0] for _ in range(2)]
+    again = [run(CASES["reverse"](), "triton")[0] for _ in range(2)]
     json.dump({"cases": found, "same bits": torch.equal(*again)}, sys.stdout)
 
 
