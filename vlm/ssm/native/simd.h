@@ -38,8 +38,9 @@ INLINE void store_bfloat16(uint16_t *to, Vec value) {
 #if LANES == 16
 INLINE Vec nearest(Vec x) { return (Vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 INLINE Vec scale(Vec power, Vec whole) { return (Vec)_mm512_scalef_ps((__m512)power, (__m512)whole); }
-INLINE Vec at_least(Vec x, float low) { return (Vec)_mm512_max_ps((__m512)x, (__m512)all(low)); }
-INLINE Vec at_most(Vec x, float high) { return (Vec)_mm512_min_ps((__m512)x, (__m512)all(high)); }
+// NaN stays NaN: the instructions return their second operand then.
+INLINE Vec at_least(Vec x, float low) { return (Vec)_mm512_max_ps((__m512)all(low), (__m512)x); }
+INLINE Vec at_most(Vec x, float high) { return (Vec)_mm512_min_ps((__m512)all(high), (__m512)x); }
 #else
 INLINE Vec nearest(Vec x) {
     const Vec magic = all(12582912.0f);  // 1.5 * 2^23: the sum has no place for a fraction
@@ -51,8 +52,8 @@ INLINE Vec scale(Vec power, Vec whole) {
     const VecInt half = exponent >> 1;
     return power * as_float((half + 127) << 23) * as_float((exponent - half + 127) << 23);
 }
-INLINE Vec at_least(Vec x, float low) { return choose(x > all(low), x, all(low)); }
-INLINE Vec at_most(Vec x, float high) { return choose(x < all(high), x, all(high)); }
+INLINE Vec at_least(Vec x, float low) { return choose(x < all(low), all(low), x); }
+INLINE Vec at_most(Vec x, float high) { return choose(x > all(high), all(high), x); }
 #endif
 
 INLINE Vec horner(Vec x, Vec sum) { (void)x; return sum; }
@@ -61,7 +62,7 @@ INLINE Vec horner(Vec x, Vec sum, float next, Rest... rest) { return horner(x, s
 
 // exp(x), within 2e-7 of the truth relative to it; 0 below -87.4, infinite above 88.8, NaN at NaN.
 INLINE Vec exponential(Vec x) {
-    const Vec inside = choose(x == x, at_most(at_least(x, -104.0f), 89.0f), x);
+    const Vec inside = at_most(at_least(x, -104.0f), 89.0f);
     const Vec whole = nearest(inside * 1.44269504f);
     // ln 2 in two parts, of which the first has so few digits that its product with whole is exact.
     const Vec rest = (inside - whole * 0.693145752f) - whole * 1.42860677e-6f;
@@ -91,12 +92,12 @@ INLINE Vec decay(Vec x) {
 
 // log(1 + w) for w in [0, 1], relative error 2e-7.
 INLINE Vec log_one_plus(Vec w) {
-    return w * horner(w, all(-0.003244024235755205f), 0.019851457327604294f, -0.056959524750709534f, 0.10603654384613037f,
-                      -0.15305592119693756f, 0.1967593878507614f, -0.24954134225845337f, 0.3332996368408203f, -0.4999990165233612f, 1.0f);
+    return w * horner(w, all(0.005232692696154118f), -0.029505232349038124f, 0.07822594046592712f, -0.13663244247436523f,
+                      0.19106006622314453f, -0.2484298199415207f, 0.3331909775733948f, -0.4999949336051941f, 0.9999999403953552f);
 }
 
 INLINE Vec magnitude(Vec x) { return as_float(as_int(x) & 0x7fffffff); }
-INLINE Vec positive(Vec x) { return choose(x > 0.0f, x, choose(x == x, all(0.0f), x)); }
+INLINE Vec positive(Vec x) { return at_least(x, 0.0f); }
 
 // softplus(x) and its slope, the logistic function.
 INLINE Vec softplus(Vec x, Vec *slope) {
@@ -106,10 +107,8 @@ INLINE Vec softplus(Vec x, Vec *slope) {
 }
 INLINE Vec softplus(Vec x) { return positive(x) + log_one_plus(exponential(-magnitude(x))); }
 
-INLINE Vec logistic(Vec x) {
-    const Vec w = exponential(-magnitude(x));
-    return choose(x > 0.0f, all(1.0f), w) / (1.0f + w);
-}
+// An infinite exponential gives the right 0.
+INLINE Vec logistic(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
 
 INLINE float sum_of_lanes(Vec value) {
     float lanes[LANES];
