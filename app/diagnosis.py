@@ -158,6 +158,29 @@ def models() -> Iterator[FindingOutput]:
     yield finding("models", "plug-ins", "ok", ", ".join(f"{plugin.name} ({plugin.target})" for plugin in known.plugins) or "none")
 
 
+def scans() -> Iterator[FindingOutput]:
+    """Backends of the selective scan, which every state-space layer runs on."""
+    try:
+        from vlm.ssm.backends import BACKENDS
+        from vlm.ssm.native.library import instructions
+    except (ImportError, OSError) as error:
+        yield finding("scan", "backends", "fail", "torch cannot be loaded", str(error))
+        return
+    for backend in BACKENDS:
+        reason = backend.missing()
+        name = f"backend {backend.name}"
+        if reason is not None:
+            # Only the compiled one is expected everywhere: without it all layers are several times slower on the CPU.
+            yield finding("scan", name, "warn" if backend.name == "native" else "ok", "missing", reason)
+        elif backend.name == "native":
+            try:
+                yield finding("scan", name, "ok", instructions(), backend.purpose)
+            except VlmError as error:
+                yield finding("scan", name, "fail", "set up wrongly", str(error))
+        else:
+            yield finding("scan", name, "ok", "present", backend.purpose)
+
+
 def players() -> Iterator[FindingOutput]:
     """Players for ``vlm search --open``."""
     try:
@@ -210,4 +233,4 @@ def _changes(name: str, number: int, way_out: str) -> FindingOutput:
     return finding("library", name, "warn" if number else "ok", f"{number:,}", way_out if number else "")
 
 
-SECTIONS: tuple[Callable[[], Iterator[FindingOutput]], ...] = (versions, machine, models, players)
+SECTIONS: tuple[Callable[[], Iterator[FindingOutput]], ...] = (versions, machine, scans, models, players)

@@ -19,7 +19,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(library: LibraryOption = None, as_json: JsonOption = False) -> None:
-    """Tell versions, devices, models, players and the health of a library, each with its reason. Exit code 1 if anything fails."""
+    """Tell versions, devices, scan backends, models, players and the health of a library, with reasons. Exit code 1 if anything fails."""
     from vlm.app import diagnosis
     from vlm.app.schemas import DoctorOutput
 

@@ -15,6 +15,8 @@ from vlm import __version__
 from vlm.app import diagnosis
 from vlm.encoders.presets import POCKET, PRESETS
 from vlm.encoders.registry import DEFAULT_ENCODER
+from vlm.ssm.backends import BACKENDS
+from vlm.ssm.native import library
 
 
 def findings(done_out: str) -> dict[str, tuple[str, str, str]]:
@@ -98,6 +100,30 @@ def test_a_missing_package_fails_with_the_command_that_brings_it(monkeypatch: py
 def test_two_faiss_packages_at_once_are_a_warning(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(metadata, "version", lambda name: "1.0")
     assert next(f for f in diagnosis.versions() if f.name == "FAISS").status == "warn"
+
+
+def test_every_backend_of_the_scan_is_present_or_says_why(vlm: Vlm, player: None):
+    found = findings(vlm("doctor", "--json").out)
+    for backend in BACKENDS:
+        _, state, reason = found[f"backend {backend.name}"]
+        assert (state == "missing") == (backend.missing() is not None)
+        assert reason == (backend.missing() or backend.purpose)
+
+
+def test_a_missing_native_backend_is_a_warning_with_the_compilers_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "not_built.txt").write_text("CompileError: no g++\n")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    found = next(f for f in diagnosis.scans() if f.name == "backend native")
+    assert (found.status, found.finding) == ("warn", "missing")
+    assert "CompileError: no g++" in found.reason
+
+
+def test_instructions_that_this_processor_lacks_fail(monkeypatch: pytest.MonkeyPatch):
+    if library.missing() is not None:
+        pytest.skip(str(library.missing()))
+    monkeypatch.setenv(library.INSTRUCTIONS_VARIABLE, "none")
+    found = next(f for f in diagnosis.scans() if f.name == "backend native")
+    assert (found.status, found.finding) == ("fail", "set up wrongly")
 
 
 def test_a_wrong_player_variable_fails(vlm: Vlm, monkeypatch: pytest.MonkeyPatch):
