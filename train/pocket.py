@@ -1,4 +1,4 @@
-"""Learning pocket: frames and captions of Toybox brought together, then the text tower alone, then what is familiar."""
+"""Learning pocket: the image tower by what is in each frame, the text tower before it by captions, then what is familiar."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from vlm.data.toybox import language, still_captions
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.pocket import Familiar, load_pocket, save_pocket
-from vlm.encoders.pocket_model import PocketConfig
+from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
 from vlm.train.familiar import FamiliarConfig, fit_familiar, frame_vectors
 from vlm.train.loop import LoopConfig, run
-from vlm.train.pocket_modules import LossConfig, PocketTraining, TextTraining
+from vlm.train.pocket_modules import MOST_SCALE, ImageTraining, TextTraining
 from vlm.train.recipe import read_recipe
 from vlm.train.stills_source import StillsBatch, StillsConfig, StillsSource, StillsTexts, open_cache
 
@@ -39,32 +39,35 @@ QUESTION_WORDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDataConfig:
-    """Batches of the second stage, over the same frames unturned: batch_size frames, negatives hard negatives a caption."""
+    """Batches of the text stage, over the same frames unturned: ``batch_size`` frames, ``negatives`` hard negatives a caption;
+    ``first_scale`` is where the learnt inverse temperature begins."""
 
-    batch_size: int = 128
-    negatives: int = 4
+    batch_size: int = 96
+    negatives: int = 3
+    first_scale: float = 20.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "negatives"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 1 <= self.first_scale <= MOST_SCALE:
+            raise InputError(f"first_scale must be within 1..{MOST_SCALE:g}, got {self.first_scale}")
 
 
 SECTIONS: dict[str, type[Any]] = {
     "model": PocketConfig,
     "data": StillsConfig,
-    "loss": LossConfig,
-    "loop": LoopConfig,
+    "image_loop": LoopConfig,
     "text_data": TextDataConfig,
     "text_loop": LoopConfig,
     "familiar": FamiliarConfig,
 }
 
 
-class TowersTask:
-    """The Task of the first stage: both towers and the heads."""
+class ImageTask:
+    """The Task of the image stage."""
 
-    def __init__(self, module: PocketTraining, source: StillsSource) -> None:
+    def __init__(self, module: ImageTraining, source: StillsSource) -> None:
         self.module: nn.Module = module
         self._source = source
 
@@ -78,7 +81,7 @@ class TowersTask:
 
 
 class TextTask:
-    """The Task of the second stage: the text tower before fixed vectors (frames, d) of the source's frames."""
+    """The Task of the text stage: the text tower before fixed vectors (frames, d) of the source's frames."""
 
     def __init__(self, module: TextTraining, source: StillsSource, vectors: NDArray[np.float32]) -> None:
         self.module: nn.Module = module
@@ -120,10 +123,11 @@ def train_pocket(
         InputError: the recipe breaks a rule, or ``out`` holds a training that is not to be resumed.
     """
     made = read_recipe(recipe, SECTIONS)
-    for stage in ("loop", "text_loop"):
+    for stage in ("image_loop", "text_loop"):
         made[stage] = replace(made[stage], steps=steps or made[stage].steps, seed=made[stage].seed if seed is None else seed)
     training = Training(recipe.name, made, out, cache, resume=resume, workers=workers)
-    return training.finish(training.train_text(training.train_towers()))
+    image = training.train_image()
+    return training.finish(image.vision, training.train_text(image))
 
 
 class Training:
@@ -139,45 +143,47 @@ class Training:
         self._open_cache = partial(open_cache, folder=cache, workers=workers)
         self._frames = self._open_cache(self._data)
         self._tokenizer = PocketTokenizer(words, context=self.config.context)
-        steps = [made[stage].steps for stage in ("loop", "text_loop")]
-        self.trained = {"world": VERSION, "recipe": name, "seed": made["loop"].seed, "steps": steps}
-        self._identity = json.dumps([VERSION, asdict(self.config), asdict(self._data), asdict(made["loss"]), words])
+        steps = [made[stage].steps for stage in ("image_loop", "text_loop")]
+        self.trained = {"world": VERSION, "recipe": name, "seed": made["image_loop"].seed, "steps": steps}
+        self._identity = json.dumps([VERSION, asdict(self.config), asdict(self._data), words])
 
-    def train_towers(self) -> PocketTraining:
-        """The first stage: both towers and the heads, averaged weights."""
-        torch.manual_seed(self._made["loop"].seed)
-        module = PocketTraining(self.config, self._made["loss"])
+    def train_image(self) -> ImageTraining:
+        """The image stage: the image tower and the heads, averaged weights."""
+        torch.manual_seed(self._made["image_loop"].seed)
+        module = ImageTraining(self.config)
         module.vision.to(memory_format=torch.channels_last)
-        task = TowersTask(module, StillsSource(self._data, self._frames, self._tokenizer))
-        average = run(task, self._made["loop"], self._out / "towers", resume=self._resume, identity=self._identity)
+        task = ImageTask(module, StillsSource(self._data, self._frames, self._tokenizer))
+        average = run(task, self._made["image_loop"], self._out / "image", resume=self._resume, identity=self._identity)
         module.load_state_dict(average.values)
         return module
 
-    def train_text(self, module: PocketTraining) -> PocketTraining:
-        """The second stage: the text tower of ``module`` before what its image tower gives."""
-        encode = self._encoder(module)
+    def train_text(self, image: ImageTraining) -> PocketText:
+        """The text stage: a new text tower before what the image tower gives, averaged weights."""
         text_data: TextDataConfig = self._made["text_data"]
         data = replace(self._data, batch_size=text_data.batch_size, negatives=text_data.negatives, turns=False, light=False)
-        alone = TextTraining(module.text, module.heads, float(module.log_scale.detach().exp()))
-        task = TextTask(alone, StillsSource(data, self._frames, self._tokenizer), encode(np.array(self._frames.pixels)))
-        identity = json.dumps([self._identity, asdict(self._made["loop"]), asdict(text_data)])
+        torch.manual_seed(self._made["text_loop"].seed)
+        text = PocketText(self.config)
+        vectors = self._encoder(image.vision, text)(np.array(self._frames.pixels))
+        module = TextTraining(text, image.heads, text_data.first_scale)
+        task = TextTask(module, StillsSource(data, self._frames, self._tokenizer), vectors)
+        identity = json.dumps([self._identity, asdict(self._made["image_loop"]), asdict(text_data)])
         average = run(task, self._made["text_loop"], self._out / "text", resume=self._resume, identity=identity)
-        alone.load_state_dict(average.values)
-        return module
+        module.load_state_dict(average.values)
+        return text
 
-    def finish(self, module: PocketTraining) -> Path:
+    def finish(self, vision: PocketVision, text: PocketText) -> Path:
         """The encoder's folder, with the statistics of what is familiar."""
-        encode = self._encoder(module)
+        encode = self._encoder(vision, text)
         known: FamiliarConfig = self._made["familiar"]
         held_out = self._open_cache(replace(self._data, split="val", num_worlds=known.held_out_worlds))
         parts = (self._frames.pixels[: known.frames], held_out.pixels[: known.frames])
         of_training, of_others = (frame_vectors(encode, pixels, seed=self._data.seed) for pixels in parts)
-        return self._save(module, familiar=fit_familiar(of_training, of_others, allowed=known.allowed))
+        return self._save(vision, text, fit_familiar(of_training, of_others, allowed=known.allowed))
 
-    def _save(self, module: PocketTraining, *, familiar: Familiar | None = None) -> Path:
+    def _save(self, vision: PocketVision, text: PocketText, familiar: Familiar | None) -> Path:
         words = self._tokenizer.vocabulary
-        return save_pocket(self._out / "pocket", module.vision, module.text, self.config, words, trained=self.trained, familiar=familiar)
+        return save_pocket(self._out / "pocket", vision, text, self.config, words, trained=self.trained, familiar=familiar)
 
-    def _encoder(self, module: PocketTraining) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    def _encoder(self, vision: PocketVision, text: PocketText) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
         """The image tower with the rounded weights that are shipped."""
-        return load_pocket(f"pocket:{self._save(module)}", precision="float32").encode_frames
+        return load_pocket(f"pocket:{self._save(vision, text, None)}", precision="float32").encode_frames

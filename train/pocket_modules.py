@@ -1,9 +1,8 @@
-"""What is optimised for pocket: both towers with their heads, then the text tower alone."""
+"""What is optimised for pocket: the image tower with its heads, then the text tower before it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from torch.nn import functional as F
 
 from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import END
-from vlm.errors import InputError
 from vlm.train.losses.contrastive import info_nce
 from vlm.train.pocket_heads import Heads, looking_loss
 from vlm.train.stills_source import StillsBatch, StillsTexts
@@ -20,38 +18,21 @@ MOST_SCALE = 100.0
 TEXTS_AT_ONCE = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossConfig:
-    """Weights of the parts of the loss; ``first_scale`` is where the learnt inverse temperature begins."""
+class ImageTraining(nn.Module):
+    """The image tower and the heads that ask its vector for everything about every thing; gives the loss of a batch."""
 
-    contrastive: float = 1.0
-    heads: float = 1.0
-    first_scale: float = 14.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.first_scale <= MOST_SCALE:
-            raise InputError(f"first_scale must be within 1..{MOST_SCALE:g}, got {self.first_scale}")
-
-
-class PocketTraining(nn.Module):
-    """The two towers, the heads and the temperature; gives the loss of a batch."""
-
-    def __init__(self, config: PocketConfig, loss: LossConfig) -> None:
+    def __init__(self, config: PocketConfig) -> None:
         super().__init__()
-        self.vision, self.text = PocketVision(config), PocketText(config)
+        self.vision = PocketVision(config)
         self.heads = Heads(config.dim, config.query_width, config.num_queries)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(loss.first_scale)))
-        self._weights = loss
 
     def forward(self, batch: StillsBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts."""
-        truth = batch.texts.stills
-        vectors, found, looks = self.vision.look(normalised(batch.frames.to(self.log_scale.device)))
-        image = F.normalize(vectors.float(), dim=-1)
-        contrastive, scale, _ = text_loss(self.text, image, batch.texts, self.log_scale)
-        parts = self.heads(image, truth) | {"looking": looking_loss(looks, truth), "queries": self.heads.of_queries(found, truth)}
-        loss = self._weights.contrastive * contrastive + self._weights.heads * torch.stack(list(parts.values())).sum()
-        return loss, {"contrastive": contrastive.detach(), **{name: part.detach() for name, part in parts.items()}, "scale": scale}
+        pixels = normalised(batch.frames.to(self.vision.queries.device))
+        vectors, found, looks = self.vision.look(pixels)
+        parts = self.heads(F.normalize(vectors.float(), dim=-1), batch.stills)
+        parts |= {"looking": looking_loss(looks, batch.stills), "queries": self.heads.of_queries(found, batch.stills)}
+        return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
 class TextTraining(nn.Module):
@@ -68,29 +49,22 @@ class TextTraining(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
 
     def forward(self, batch: tuple[Tensor, StillsTexts]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of unit vectors (n, d) of frames and what is said of them."""
-        image, texts = batch
-        contrastive, scale, vectors = text_loss(self.text, image.to(self.log_scale.device), texts, self.log_scale)
-        heads = self.heads.of_texts(vectors, texts.claims)
-        return contrastive + heads, {"contrastive": contrastive.detach(), "heads": heads.detach(), "scale": scale}
+        """The loss of unit vectors (n, d) of frames and what is said of them, and its parts."""
+        device = self.log_scale.device
+        image, said = batch[0].to(device), batch[1]
+        texts = F.normalize(self._pooled(torch.cat([said.tokens, said.negative_tokens]).to(device)).float(), dim=-1)
+        n, scale = len(image), self.log_scale.exp().clamp(max=MOST_SCALE)
+        contrastive = info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=said.excluded.to(device))
+        heads = self.heads.of_texts(texts, said.claims)
+        return contrastive + heads, {"contrastive": contrastive.detach(), "heads": heads.detach(), "scale": scale.detach()}
 
-
-def text_loss(text: PocketText, image: Tensor, batch: StillsTexts, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The contrastive loss of unit vectors (n, d) of frames against their captions and hard negatives, the scale of similarities, and the
-    unit vectors (n + m, d) of the texts."""
-    tokens = torch.cat([batch.tokens, batch.negative_tokens]).to(image.device)
-    texts = F.normalize(_pooled(text, tokens).float(), dim=-1)
-    n, scale = len(image), log_scale.exp().clamp(max=MOST_SCALE)
-    return info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=batch.excluded.to(image.device)), scale.detach(), texts
+    def _pooled(self, tokens: Tensor) -> Tensor:
+        """Text vectors (n, d), run in groups of about the same length: short texts do not wait for the longest."""
+        order = (tokens == END).int().argmax(dim=1).argsort(stable=True)
+        pooled = torch.cat([self.text(tokens[group])[0] for group in torch.split(order, TEXTS_AT_ONCE)])
+        return pooled[order.argsort()]
 
 
 def normalised(frames: Tensor) -> Tensor:
     """Pixels (n, 3, h, w) about 0 of frames (n, h, w, 3) uint8: what the shipped preprocessing does too."""
     return ((frames.float() - 127.5) / 63.75).permute(0, 3, 1, 2)
-
-
-def _pooled(text: PocketText, tokens: Tensor) -> Tensor:
-    """Text vectors (n, d), run in groups of about the same length: short texts do not wait for the longest."""
-    order = (tokens == END).int().argmax(dim=1).argsort(stable=True)
-    pooled = torch.cat([text(tokens[group])[0] for group in torch.split(order, TEXTS_AT_ONCE)])
-    return pooled[order.argsort()]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.splits import is_held_out_look
 from vlm.data.toybox.still_captions import Caption, captions_with_negatives
 from vlm.data.toybox.still_facts import Claim, Mention, scene
 from vlm.data.toybox.still_masks import possible
@@ -79,32 +80,29 @@ class FrameCache:
 
 
 @dataclass(frozen=True, slots=True)
+class StillsBatch:
+    """Frames (n, h, w, 3) uint8 and their truth."""
+
+    frames: Tensor
+    stills: Stills
+
+
+@dataclass(frozen=True, slots=True)
 class StillsTexts:
     """What is said of the frames of one batch.
 
     Shapes:
-        rows: (n,) int64, the frames; turns: (n,) int64, by how many quarters each is turned. stills: their truth.
+        rows: (n,) int64, the frames.
         tokens: (n, q) int64, own captions; negative_tokens: (m, q).
         excluded: (n, n + m) bool, pairs that may be true by chance.
         claims: what the n + m texts say.
     """
 
     rows: NDArray[np.int64]
-    turns: NDArray[np.int64]
-    stills: Stills
     tokens: Tensor
     negative_tokens: Tensor
     excluded: Tensor
     claims: tuple[Claim, ...]
-    light_seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class StillsBatch:
-    """One batch, ready for the towers: frames (n, h, w, 3) uint8, and what is said of them."""
-
-    frames: Tensor
-    texts: StillsTexts
 
 
 def open_cache(config: StillsConfig, folder: Path, *, workers: int = 1) -> FrameCache:
@@ -196,12 +194,20 @@ class StillsSource:
             self._order = (epoch, np.random.default_rng([self.config.seed, epoch]).permutation(len(self.cache.stills)))
         return self._order[1][number * size : (number + 1) * size]
 
+    def batch(self, index: int) -> StillsBatch:
+        """The frames of batch ``index``, turned and lit, with their truth."""
+        rows, turns = self.rows(index), self._turns(index)
+        frames = torch.from_numpy(_turned(self.cache.pixels[rows], turns))
+        if self.config.light:
+            seed = Dice("light", self.config.seed, index).bits() >> 1
+            frames = relit(frames, torch.Generator().manual_seed(seed))
+        return StillsBatch(frames, quarter_turned(self.cache.stills[rows], turns))
+
     def texts(self, index: int) -> StillsTexts:
-        """All of batch ``index`` but its pixels."""
-        rows = self.rows(index)
-        dice = Dice("batch", self.config.seed, index)
-        turns = np.array([dice.below(4) if self.config.turns else 0 for _ in rows])
+        """What is said of the frames of batch ``index``."""
+        rows, turns = self.rows(index), self._turns(index)
         truth = quarter_turned(self.cache.stills[rows], turns)
+        dice = Dice("captions", self.config.seed, index)
         own, negatives = [], []
         for row in range(len(rows)):
             first, *others = self._captions(truth, row, int(rows[row]), int(turns[row]), dice)
@@ -211,32 +217,35 @@ class StillsSource:
         excluded = possible(claims, truth).T  # (n, n + m)
         return StillsTexts(
             rows=rows,
-            turns=turns,
-            stills=truth,
             tokens=self._tokens(own),
             negative_tokens=self._tokens(negatives),
             excluded=torch.from_numpy(np.ascontiguousarray(excluded)),
             claims=claims,
-            light_seed=dice.bits() >> 1,
         )
 
-    def batch(self, index: int) -> StillsBatch:
-        """Batch ``index``."""
-        texts = self.texts(index)
-        frames = torch.from_numpy(_turned(self.cache.pixels[texts.rows], texts.turns))
-        if self.config.light:
-            frames = relit(frames, torch.Generator().manual_seed(texts.light_seed))
-        return StillsBatch(frames, texts)
+    def _turns(self, index: int) -> NDArray[np.int64]:
+        dice = Dice("turns", self.config.seed, index)
+        return np.array([dice.below(4) if self.config.turns else 0 for _ in range(self.config.batch_size)])
 
     def _captions(self, truth: Stills, row: int, frame: int, turns: int, dice: Dice) -> list[Caption]:
         events = self.cache.events.get(frame)
         if events and turns == 0 and dice.chance(self.config.event_share * (4 if self.config.turns else 1)):
             event = dice.choose(events)
             return [Caption(event.text, Claim(event.mentions))]
-        return captions_with_negatives(scene(truth, row), dice, negatives=self.config.negatives)
+        own, *others = captions_with_negatives(scene(truth, row), dice, negatives=2 * self.config.negatives)
+        # A look that the split withholds is never true here: as a negative it would teach that no such thing exists.
+        fair = [other for other in others if not any(map(_is_withheld, other.claim.mentions))]
+        return [own, *fair[: self.config.negatives]]
 
     def _tokens(self, captions: Sequence[Caption]) -> Tensor:
         return self._tokenizer([caption.text for caption in captions])
+
+
+def _is_withheld(mention: Mention) -> bool:
+    shape, colour, texture = mention.shape, mention.colour, mention.texture
+    if shape is None or colour is None or texture is None:
+        return False
+    return is_held_out_look(SHAPES[shape], COLOURS[colour], TEXTURES[texture])
 
 
 def _turned(frames: NDArray[Any], turns: NDArray[np.int64]) -> NDArray[np.uint8]:

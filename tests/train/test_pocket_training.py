@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.splits import is_held_out_look
 from vlm.data.toybox.still_captions import captions_with_negatives
-from vlm.data.toybox.still_facts import may_hold, scene
+from vlm.data.toybox.still_facts import Claim, Mention, may_hold, scene
 from vlm.data.toybox.stills import CLEAR
+from vlm.data.toybox.vocabulary import COLOURS, SHAPES, TEXTURES
 from vlm.encoders.pocket import WEIGHTS, load_pocket
 from vlm.encoders.pocket_model import GRID_SIDE
 from vlm.encoders.pocket_text import PocketTokenizer
@@ -21,7 +23,7 @@ from vlm.errors import InputError
 from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
 from vlm.train.pocket import train_pocket, vocabulary
-from vlm.train.pocket_heads import looking_loss, targets
+from vlm.train.pocket_heads import PER_COLOUR, Heads, claim_targets, looking_loss, targets
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
 RECIPE = """
@@ -40,7 +42,7 @@ text_layers = 1
 num_worlds = 6
 image_size = 32
 batch_size = 6
-[loop]
+[image_loop]
 steps = 3
 [text_data]
 batch_size = 8
@@ -95,7 +97,7 @@ def test_a_training_ends_with_an_encoder_that_can_be_opened_and_resuming_it_chan
     encoder = load_pocket(f"pocket:{folder}", device="cpu", precision="float32")
     assert encoder.encode_text(["a red circle"]).shape == (1, 16)
     assert encoder.unfamiliar(encoder.encode_frames(np.zeros((1, 32, 32, 3), np.uint8))).shape == (1,)
-    assert [len(read_log(tmp_path / stage)) for stage in ("towers", "text")] == [3, 3]
+    assert [len(read_log(tmp_path / stage)) for stage in ("image", "text")] == [3, 3]
     again = load_file(train_pocket(recipe, tmp_path, cache=rendered, resume=True) / WEIGHTS)
     assert all(torch.equal(before[name], again[name]) for name in before)
     assert before.keys() == again.keys()
@@ -121,8 +123,8 @@ def test_a_batch_is_the_same_whenever_it_is_asked_for(cache: FrameCache, source:
     for one, index in zip(first, (0, 7, 3), strict=True):
         again = other.batch(index)
         assert torch.equal(one.frames, again.frames)
-        assert torch.equal(one.texts.tokens, again.texts.tokens)
-        assert torch.equal(one.texts.excluded, again.texts.excluded)
+        assert torch.equal(source.texts(index).tokens, other.texts(index).tokens)
+        assert torch.equal(source.texts(index).excluded, other.texts(index).excluded)
 
 
 def test_every_frame_comes_once_an_epoch(source: StillsSource) -> None:
@@ -159,6 +161,46 @@ def test_targets_are_those_of_the_truth(cache: FrameCache) -> None:
     assert found["shape"][frame, colour] == cache.stills.shape[frame, colour]
     for row in range(36):
         assert found["count"][row] in (-1, int((cache.stills.clarity[row] == CLEAR).sum()))
+
+
+def test_a_look_that_training_withholds_is_no_wrong_answer(cache: FrameCache) -> None:
+    found = targets(cache.stills)
+    frame, colour = np.argwhere(cache.stills.clarity == CLEAR)[0]
+    shape, texture = int(cache.stills.shape[frame, colour]), int(cache.stills.texture[frame, colour])
+    textures = [is_held_out_look(SHAPES[shape], COLOURS[colour], name) for name in TEXTURES]
+    shapes = [is_held_out_look(name, COLOURS[colour], TEXTURES[texture]) for name in SHAPES]
+    assert found["withheld_textures"][frame, colour].tolist() == textures
+    assert found["withheld_shapes"][frame, colour].tolist() == shapes
+    assert not textures[texture]
+    assert not shapes[shape]
+
+
+def test_no_text_of_a_batch_names_a_look_that_training_withholds(source: StillsSource) -> None:
+    mentions = [mention for index in range(6) for claim in source.texts(index).claims for mention in claim.mentions]
+    whole = [mention for mention in mentions if None not in (mention.shape, mention.colour, mention.texture)]
+    assert whole
+    assert not any(is_held_out_look(SHAPES[m.shape], COLOURS[m.colour], TEXTURES[m.texture]) for m in whole)
+
+
+def test_claims_become_labels_of_what_they_say_and_of_nothing_else() -> None:
+    found = claim_targets([Claim((Mention(colour=2, shape=3, place=0, way=2),)), Claim((Mention(shape=1),), count=4, backdrop=1)])
+    assert found["presence"][0].tolist() == [pytest.approx(0.4)] * 2 + [1.0] + [pytest.approx(0.4)] * 5
+    assert (found["shape"][0, 2], found["texture"][0, 2]) == (3, -1)
+    np.testing.assert_allclose(found["numbers"][0, 2], [np.nan, -4 / 3, -4 / 3, 1.0, 0.0], atol=1e-6)
+    assert np.isnan(found["numbers"][1]).all()
+    assert (found["shape"][1] == -1).all()
+    assert (found["count"].tolist(), found["backdrop"].tolist()) == ([-1, 4], [-1, 1])
+
+
+def test_a_vector_that_shows_what_a_text_claims_costs_less(cache: FrameCache) -> None:
+    torch.manual_seed(0)
+    heads = Heads(16, 16, 9)
+    with torch.no_grad():
+        heads.linear.weight.zero_()
+        heads.linear.weight[2 * PER_COLOUR + 1 + 3, 0] = 1.0  # the first number speaks for a yellow star
+    vectors = torch.eye(16)[:2]
+    losses = [float(heads.of_texts(vectors[n : n + 1], [Claim((Mention(colour=2, shape=3),))]).detach()) for n in range(2)]
+    assert losses[0] < losses[1]
 
 
 def test_looking_at_the_centres_costs_nothing(cache: FrameCache) -> None:

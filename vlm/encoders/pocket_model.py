@@ -13,6 +13,8 @@ from vlm.errors import InputError
 
 # Pixels along a side after the stem, and cells along a side of the grid.
 STEM_SIDE, GRID_SIDE = 32, 16
+# Channels at full resolution, where the textures of small things are told apart.
+FINE_WIDTH = 16
 # Words that a text layer mixes before attention: its own and those before it.
 NEAR = 5
 HEAD_WIDTH = 32
@@ -64,7 +66,11 @@ class PocketVision(nn.Module):
         super().__init__()
         stem, grid, width = config.stem_width, config.grid_width, config.query_width
         stride = config.image_size // STEM_SIDE
-        self.stem = nn.Sequential(nn.Conv2d(3, stem, 2 * stride + 1, stride=stride, padding=stride), ConvBlock(stem))
+        self.coarse = nn.Conv2d(3, stem, 2 * stride + 1, stride=stride, padding=stride)
+        self.fine = nn.Sequential(
+            nn.Conv2d(3, FINE_WIDTH, 3, padding=1), nn.ReLU(), nn.Conv2d(FINE_WIDTH, stem, stride + 2, stride=stride, padding=1)
+        )
+        self.stem = ConvBlock(stem)
         self.down = nn.Conv2d(stem, grid, 3, stride=2, padding=1)
         self.blocks = nn.ModuleList([ConvBlock(grid) for _ in range(config.num_blocks)])
         self.norm = nn.LayerNorm(grid)
@@ -87,7 +93,8 @@ class PocketVision(nn.Module):
     def look(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors (n, d); what each query found (n, queries, width); and where it looked: logits (n, queries, cells + 1), rows of cells
         from the top left, nowhere last."""
-        x = self.down(self.stem(pixels.contiguous(memory_format=torch.channels_last)))
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        x = self.down(self.stem(self.coarse(pixels) + self.fine(pixels)))
         for block in self.blocks:
             x = block(x)
         tokens = self.norm(x.flatten(2).transpose(1, 2))  # (n, cells, c)
