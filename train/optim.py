@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Parts of parameter names that weight decay would pull away from what they mean: the state-space parameters of Mamba (Gu and Dao 2023),
-# gates, positions and learned queries, temperatures.
-UNDECAYED = ("A_log", "dt_bias", "gate", "position", "queries", "near", "log_scale")
+# Names, between the dots of a parameter's own, that weight decay would pull away from what they mean: the state-space parameters of Mamba
+# (Gu and Dao 2023), gates, positions and learned queries, temperatures.
+UNDECAYED = frozenset({"A_log", "A_b_log", "D", "D_b", "dt_bias", "gate", "position", "queries", "near", "log_scale"})
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay:
     plain: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
-            is_plain = parameter.ndim < 2 or name.rpartition(".")[2] == "D" or any(part in name for part in UNDECAYED)
+            is_plain = parameter.ndim < 2 or not UNDECAYED.isdisjoint(name.split("."))
             (plain if is_plain else decayed).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
