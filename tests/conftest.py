@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -36,3 +39,25 @@ def colour_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene_video(folder / "green.mkv", [("green", 6)])
     scene_video(folder / "blue then white.mp4", [("blue", 8), ("white", 8)])
     return folder
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo that was run once, as a user runs it: its folder and what it printed. Copy the library before changing it."""
+
+    folder: Path
+    out: str
+    err: str
+
+    @property
+    def library(self) -> Path:
+        return self.folder / "library"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The one rendered library that all tests share: 24 clips of Toybox as H.264 files, encoded by pocket."""
+    folder = tmp_path_factory.mktemp("demo") / "toybox"
+    command = [Path(sys.executable).with_name("vlm"), "demo", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Demo(folder, done.stdout, done.stderr)

@@ -74,7 +74,7 @@ def test_a_saved_encoder_gives_the_towers_own_vectors(folder: Path, encoder: Poc
 
 
 def test_normalisation_of_training_is_that_of_the_shipped_preprocessing(encoder: PocketEncoder) -> None:
-    from vlm.train.pocket import normalised
+    from vlm.train.pocket_modules import normalised
 
     frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8))
     torch.testing.assert_close(normalised(frames), encoder.preprocess(frames), atol=1e-6, rtol=0)
