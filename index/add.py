@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder
 from vlm.errors import BadVectors, VideoError, VideoUnreadable
@@ -51,6 +50,7 @@ class _Job:
     num_chunks: int | None = None
     seconds: float = 0.0
     followers: list[FileEntry] = field(default_factory=list)
+    num_judged: int = 0
     num_unfamiliar: int = 0
 
     @property
@@ -213,15 +213,12 @@ class Adder:
             job.pending_since = job.pending_since if job.pending else time.monotonic()
             job.pending.append(ready)
             self._num_rows += len(ready.pts)
-            job.num_unfamiliar += self._count_unfamiliar(ready.vectors)
+            job.num_judged += ready.num_judged
+            job.num_unfamiliar += ready.num_unfamiliar
             if job.info is not None and len(ready.pts):
                 self._advance(job, float(job.info.clock.exact_seconds(int(ready.pts[-1]))))
         if sum(len(r.pts) for r in job.pending) >= COMMIT_ROWS or (job.pending and time.monotonic() - job.pending_since > COMMIT_SECONDS):
             self._flush(job)
-
-    def _count_unfamiliar(self, vectors: NDArray[np.float32]) -> int:
-        judge: Callable[[NDArray[np.float32]], NDArray[np.bool_]] | None = getattr(self._encoder, "unfamiliar", None)
-        return 0 if judge is None or not len(vectors) else int(judge(vectors).sum())
 
     def _advance(self, job: _Job, seconds: float) -> None:
         self._seconds += max(0.0, seconds - job.seconds)
@@ -269,7 +266,7 @@ class Adder:
             )
             self._place(job.entry, job.video_id)
         self._advance(job, features.end)
-        if job.num_unfamiliar > len(features.times) / 2:
+        if job.num_unfamiliar > job.num_judged / 2:
             self._unfamiliar.append(job.name)
         self._settle(
             job.entry.path, status, job.video_id, coverage=outcome.coverage, reason=outcome.reason, num_bytes=job.entry.stamp.num_bytes

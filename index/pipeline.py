@@ -29,6 +29,8 @@ from vlm.video.supervise import DecodeRequest, SupervisedDecoder
 
 ENCODE_ROWS_CPU, ENCODE_ROWS_GPU = 16, 64
 THUMBNAIL_SECONDS = 10.0
+# Frames of a chunk that are asked whether they lie outside what the encoder knows: enough for a majority over a video.
+JUDGED_A_CHUNK = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,18 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Encoded rows (n,) and (n, d) of a file; chunk numbers count from 0 and may arrive in any order."""
+    """Encoded rows (n,) and (n, d) of a file; chunk numbers count from 0 and may arrive in any order.
+
+    Of ``num_judged`` frames, ``num_unfamiliar`` lie outside what the encoder says that it knows.
+    """
 
     entry: FileEntry
     chunk: int
     pts: NDArray[np.int64]
     vectors: NDArray[np.float32]
     thumbnails: tuple[Thumbnail, ...]
+    num_judged: int = 0
+    num_unfamiliar: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,4 +256,13 @@ class FramePipeline:
             part = vectors[at : at + len(chunk.frames.pts)]
             at += len(part)
             pts = chunk.frames.pts if chunk.frames.pts.ndim == 1 else chunk.frames.pts[:, 0]
-            self.events.put(Rows(chunk.entry, chunk.number, pts, part, chunk.frames.thumbnails))
+            judged, unfamiliar = self._judge(chunk.frames.pixels)
+            self.events.put(Rows(chunk.entry, chunk.number, pts, part, chunk.frames.thumbnails, judged, unfamiliar))
+
+    def _judge(self, pixels: NDArray[np.uint8]) -> tuple[int, int]:
+        """How many of some frames were looked at, and how many of these lie outside what the encoder knows."""
+        judge: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = getattr(self.encoder, "unfamiliar", None)
+        if judge is None:
+            return 0, 0
+        some = pixels[:: max(1, len(pixels) // JUDGED_A_CHUNK)]
+        return len(some), int(judge(some).sum())

@@ -1,4 +1,4 @@
-"""Where the vectors of a world's frames lie, so that an encoder can say which frames are not of that world."""
+"""Where the styles of a world's frames lie, so that an encoder can say which frames are not of that world."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ class FamiliarConfig:
             raise InputError(f"frames and held_out_worlds must be at least 1 and allowed within 0..1, got {self}")
 
 
-def fit_familiar(vectors: NDArray[np.float32], held_out: NDArray[np.float32], *, allowed: float) -> Familiar:
-    """The Gaussian of ``vectors`` (n, d), with its limit where the share ``allowed`` of ``held_out`` (m, d) lies beyond it.
+def fit_familiar(styles: NDArray[np.float32], held_out: NDArray[np.float32], *, allowed: float) -> Familiar:
+    """The Gaussian of ``styles`` (n, s), with its limit where the share ``allowed`` of ``held_out`` (m, s) lies beyond it.
 
     Raises:
         InputError: too few of either to say so.
     """
-    if len(vectors) <= vectors.shape[1] or len(held_out) < 1 / allowed:
-        least = f"more than {vectors.shape[1]} vectors and at least {1 / allowed:g} held out"
-        raise InputError(f"statistics need {least}, got {len(vectors)} and {len(held_out)}")
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    away = vectors - mean
-    covariance = away.T @ away / len(vectors)
+    if len(styles) <= styles.shape[1] or len(held_out) < 1 / allowed:
+        least = f"more than {styles.shape[1]} frames and at least {1 / allowed:g} held out"
+        raise InputError(f"statistics need {least}, got {len(styles)} and {len(held_out)}")
+    mean = styles.mean(axis=0, dtype=np.float64)
+    away = styles - mean
+    covariance = away.T @ away / len(styles)
     covariance += SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     free = Familiar(mean.astype(np.float32), np.linalg.inv(covariance).astype(np.float32), np.inf)
     return Familiar(free.mean, free.precision, float(np.quantile(free.distances(held_out), 1 - allowed)))
 
 
-def frame_vectors(
-    encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]], pixels: NDArray[np.uint8], *, seed: int
+def frame_styles(
+    style: Callable[[NDArray[np.uint8]], NDArray[np.float32]], pixels: NDArray[np.uint8], *, seed: int
 ) -> NDArray[np.float32]:
-    """Vectors (2 n, d) of frames (n, h, w, 3) as they are, and under other light: videos come through cameras' and codecs' hands."""
+    """Styles (2 n, s) of frames (n, h, w, 3) as they are, and under other light: videos come through cameras' and codecs' hands."""
     generator = torch.Generator().manual_seed(seed)
     parts = []
     for first in range(0, len(pixels), 256):
         part = np.array(pixels[first : first + 256])
-        parts += [encode(part), encode(relit(torch.from_numpy(part), generator).numpy())]
+        parts += [style(part), style(relit(torch.from_numpy(part), generator).numpy())]
     return np.concatenate(parts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,16 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm.data.toybox import language, still_captions
+from vlm.data.toybox.stills import Stills
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.pocket import Familiar, load_pocket, save_pocket
 from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
-from vlm.train.familiar import FamiliarConfig, fit_familiar, frame_vectors
+from vlm.train.familiar import FamiliarConfig, fit_familiar, frame_styles
 from vlm.train.loop import LoopConfig, run
-from vlm.train.pocket_modules import MOST_SCALE, ImageTraining, TextTraining
+from vlm.train.pocket_modules import MOST_SCALE, ImageTraining, TextTraining, normalised
 from vlm.train.recipe import read_recipe
-from vlm.train.stills_source import StillsBatch, StillsConfig, StillsSource, StillsTexts, open_cache
+from vlm.train.stills_source import StillsBatch, StillsConfig, StillsSource, StillsTexts, open_cache, relit
 
 # Not trained on here: queries and questions of later parts are made of these, and share the vocabulary.
 QUESTION_WORDS = (
@@ -35,6 +35,7 @@ QUESTION_WORDS = (
     "colour shape size texture number kind order same different most fewer least exactly more than",
     "it its they them their this these those by for at in into on off with appear appears disappears",
 )
+FRAMES_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +82,18 @@ class ImageTask:
 
 
 class TextTask:
-    """The Task of the text stage: the text tower before fixed vectors (frames, d) of the source's frames."""
+    """The Task of the text stage: texts before what the image tower saw in the source's frames, (views, frames, queries, width): as they
+    are and under other light."""
 
-    def __init__(self, module: TextTraining, source: StillsSource, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, module: TextTraining, source: StillsSource, seen: Tensor) -> None:
         self.module: nn.Module = module
-        self._source, self._vectors = source, torch.from_numpy(vectors)
+        self._source, self._seen = source, seen
 
-    def batch(self, index: int) -> tuple[Tensor, StillsTexts]:
-        """The vectors and texts of batch ``index`` of the source."""
+    def batch(self, index: int) -> tuple[Tensor, Stills, StillsTexts]:
+        """What was seen, what is there and what is said in batch ``index`` of the source."""
         texts = self._source.texts(index)
-        return self._vectors[torch.from_numpy(texts.rows)], texts
+        view = index % len(self._seen)
+        return self._seen[view, torch.from_numpy(texts.rows)], self._source.cache.stills[texts.rows], texts
 
     def describe_batch(self, index: int) -> str:
         """The frames of the batch."""
@@ -158,14 +161,14 @@ class Training:
         return module
 
     def train_text(self, image: ImageTraining) -> PocketText:
-        """The text stage: a new text tower before what the image tower gives, averaged weights."""
+        """The text stage: a new text tower before what the image tower sees, averaged weights. The image tower's packing moves with it."""
         text_data: TextDataConfig = self._made["text_data"]
         data = replace(self._data, batch_size=text_data.batch_size, negatives=text_data.negatives, turns=False, light=False)
         torch.manual_seed(self._made["text_loop"].seed)
         text = PocketText(self.config)
-        vectors = self._encoder(image.vision, text)(np.array(self._frames.pixels))
-        module = TextTraining(text, image.heads, text_data.first_scale)
-        task = TextTask(module, StillsSource(data, self._frames, self._tokenizer), vectors)
+        module = TextTraining(text, image.vision.pack, image.heads, text_data.first_scale)
+        seen = seen_frames(image.vision, self._frames.pixels, seed=self._data.seed)
+        task = TextTask(module, StillsSource(data, self._frames, self._tokenizer), seen)
         identity = json.dumps([self._identity, asdict(self._made["image_loop"]), asdict(text_data)])
         average = run(task, self._made["text_loop"], self._out / "text", resume=self._resume, identity=identity)
         module.load_state_dict(average.values)
@@ -173,17 +176,27 @@ class Training:
 
     def finish(self, vision: PocketVision, text: PocketText) -> Path:
         """The encoder's folder, with the statistics of what is familiar."""
-        encode = self._encoder(vision, text)
+        # Of the rounded weights, which are those that are shipped.
+        style = load_pocket(f"pocket:{self._save(vision, text, None)}", device="cpu").styles
         known: FamiliarConfig = self._made["familiar"]
         held_out = self._open_cache(replace(self._data, split="val", num_worlds=known.held_out_worlds))
         parts = (self._frames.pixels[: known.frames], held_out.pixels[: known.frames])
-        of_training, of_others = (frame_vectors(encode, pixels, seed=self._data.seed) for pixels in parts)
+        of_training, of_others = (frame_styles(style, pixels, seed=self._data.seed) for pixels in parts)
         return self._save(vision, text, fit_familiar(of_training, of_others, allowed=known.allowed))
 
     def _save(self, vision: PocketVision, text: PocketText, familiar: Familiar | None) -> Path:
         words = self._tokenizer.vocabulary
         return save_pocket(self._out / "pocket", vision, text, self.config, words, trained=self.trained, familiar=familiar)
 
-    def _encoder(self, vision: PocketVision, text: PocketText) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-        """The image tower with the rounded weights that are shipped."""
-        return load_pocket(f"pocket:{self._save(vision, text, None)}", precision="float32").encode_frames
+
+@torch.inference_mode()
+def seen_frames(vision: PocketVision, pixels: NDArray[np.uint8], *, seed: int) -> Tensor:
+    """What the queries see, (2, n, queries, width) float16, in frames (n, h, w, 3) as they are and under other light."""
+    generator = torch.Generator().manual_seed(seed)
+    views = torch.empty(2, len(pixels), *vision.queries.shape, dtype=torch.float16)
+    for first in range(0, len(pixels), FRAMES_AT_ONCE):
+        frames = torch.from_numpy(np.array(pixels[first : first + FRAMES_AT_ONCE]))
+        for view, shown in enumerate((frames, relit(frames, generator))):
+            seen = vision.look(normalised(shown.to(vision.queries.device)))[0]
+            views[view, first : first + len(frames)] = seen.half().cpu()
+    return views

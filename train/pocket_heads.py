@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.data.toybox.splits import is_held_out_look
-from vlm.data.toybox.still_facts import Claim, Mention, place_thirds
+from vlm.data.toybox.still_facts import PLACE_MARGIN, WAY_CERTAIN, WAYS, Claim, Mention, place_thirds
 from vlm.data.toybox.stills import CLEAR, UNCLEAR, Stills
-from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, RADII, SHAPES, TEXTURES
+from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, RADII, SHAPES, SIZES, TEXTURES
 from vlm.encoders.pocket_model import GRID_SIDE
 
-# Numbers for each colour: presence, shape, texture, then radius, x, y, sine and cosine.
+# For each colour: presence, these choices, then the numbers radius, x, y, sine and cosine. The choices that numbers would settle stand
+# there because texts speak in choices: a vector's product with a text can rank "left, middle, right" only if each has a direction.
+CHOICES = {"shape": len(SHAPES), "texture": len(TEXTURES), "size": len(SIZES), "across": 3, "down": 3, "way": len(WAYS)}
 NUMBERS = 5
-PER_COLOUR = 1 + len(SHAPES) + len(TEXTURES) + NUMBERS
+LAYOUT = (1, *CHOICES.values(), NUMBERS)
+PER_COLOUR = sum(LAYOUT)
 MOST_THINGS = 8
 # Standard deviations that bring radius and place to about unit variance, as sine and cosine nearly have.
 RADIUS_SCALE, PLACE_SCALE = 0.04, 0.25
@@ -31,7 +34,7 @@ WITHHELD = np.array(
 # A frame holds three or four of the eight colours.
 TYPICAL_PRESENCE = 0.4
 # Shape and texture are learnt last: at weight 1 they trail behind place and angle for most of a training.
-SHAPE_WEIGHT, TEXTURE_WEIGHT = 2.0, 4.0
+WEIGHTS = dict.fromkeys(CHOICES, 1.0) | {"shape": 2.0, "texture": 4.0}
 
 
 class Heads(nn.Module):
@@ -72,67 +75,55 @@ class Heads(nn.Module):
         """
         out = self.linear(vectors * self.scale).float()
         things, count, backdrop = torch.split(out, [len(COLOURS) * PER_COLOUR, MOST_THINGS + 1, len(BACKDROPS)], dim=-1)
-        things = things.reshape(len(out), len(COLOURS), PER_COLOUR)
-        presence, shape, texture, numbers = torch.split(things, [1, len(SHAPES), len(TEXTURES), NUMBERS], dim=-1)
+        presence, *choices, _ = torch.split(things.reshape(len(out), len(COLOURS), PER_COLOUR), LAYOUT, dim=-1)
         target = {name: torch.from_numpy(values).to(out.device) for name, values in claim_targets(claims).items()}
-        is_said = ~target["numbers"].isnan()
-        error = torch.where(is_said, numbers - target["numbers"].nan_to_num(), 0.0).square().sum() / is_said.sum().clamp(min=1)
-        classes = {"shape": shape, "texture": texture, "count": count, "backdrop": backdrop}
-        losses = [
-            F.cross_entropy(x.flatten(0, -2), target[name].flatten(), ignore_index=-1, reduction="sum") for name, x in classes.items()
-        ]
-        named = sum(int((target[name] >= 0).sum()) for name in classes)
-        losses = [torch.stack(losses).sum() / max(1, named), NUMBERS_WEIGHT * error]
+        asked = dict(zip(CHOICES, choices, strict=True)) | {"count": count, "backdrop": backdrop}
+        losses = [_choice_loss(logits, target[name]) for name, logits in asked.items()]
         return torch.stack([*losses, F.binary_cross_entropy_with_logits(presence[..., 0], target["presence"])]).sum()
 
 
+def _choice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of (..., k) where ``target`` (...) is not -1; 0 where it is -1 everywhere."""
+    total = F.cross_entropy(logits.flatten(0, -2), target.flatten(), ignore_index=-1, reduction="sum")
+    return total / (target >= 0).sum().clamp(min=1)
+
+
 def claim_targets(claims: Sequence[Claim]) -> dict[str, np.ndarray]:
-    """Labels for the heads as far as texts give them: presence (n, 8) float32; shape, texture (n, 8), count, backdrop (n,) int64, -1 where
-    nothing is said; numbers (n, 8, 5) float32, NaN where nothing is said. Of mentions without a colour nothing is known."""
+    """Labels for the heads as far as texts give them: presence (n, 8) float32; each of CHOICES (n, 8), count and backdrop (n,) int64, -1
+    where nothing is said. Of mentions without a colour nothing is known."""
     n, k = len(claims), len(COLOURS)
     presence = np.full((n, k), TYPICAL_PRESENCE, np.float32)
-    shape, texture = np.full((n, k), -1), np.full((n, k), -1)
-    numbers = np.full((n, k, NUMBERS), np.nan, np.float32)
+    choices = {name: np.full((n, k), -1) for name in CHOICES}
     for row, claim in enumerate(claims):
         for mention in claim.mentions:
             if mention.colour is None:
                 continue
-            at = (row, mention.colour)
-            presence[at] = 1.0
-            shape[at] = -1 if mention.shape is None else mention.shape
-            texture[at] = -1 if mention.texture is None else mention.texture
-            numbers[at] = _claimed_numbers(mention)
+            presence[row, mention.colour] = 1.0
+            for name, value in _claimed_choices(mention).items():
+                choices[name][row, mention.colour] = -1 if value is None else value
     count = np.array([-1 if claim.count is None or claim.counted is not None else claim.count for claim in claims])
     backdrop = np.array([-1 if claim.backdrop is None else claim.backdrop for claim in claims])
-    return {"presence": presence, "shape": shape, "texture": texture, "numbers": numbers, "count": count, "backdrop": backdrop}
+    return {"presence": presence, **choices, "count": count, "backdrop": backdrop}
 
 
-def _claimed_numbers(mention: Mention) -> list[float]:
-    """Radius, x, y, sine and cosine in the heads' units, NaN where nothing is said: the middle of what the words cover."""
-    nothing = float("nan")
-    radius = nothing if mention.size is None else (RADII[mention.size] - RADII[1]) / RADIUS_SCALE
-    x = y = sine = cosine = nothing
-    if mention.place is not None:
-        thirds = place_thirds(mention.place)
-        x, y = (nothing if third is None else ((third + 0.5) / 3 - 0.5) / PLACE_SCALE for third in thirds)
-    if mention.way is not None:
-        angle = mention.way * np.pi / 4
-        sine, cosine = float(np.sin(angle)), float(np.cos(angle))
-    return [radius, x, y, sine, cosine]
+def _claimed_choices(mention: Mention) -> dict[str, int | None]:
+    across, down = (None, None) if mention.place is None else place_thirds(mention.place)
+    said = (mention.shape, mention.texture, mention.size, across, down, mention.way)
+    return dict(zip(CHOICES, said, strict=True))
 
 
 def _thing_losses(out: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
     """Losses of (n, 8, PER_COLOUR) against what the colours' things are."""
-    presence, shape, texture, numbers = torch.split(out, [1, len(SHAPES), len(TEXTURES), NUMBERS], dim=-1)
+    presence, *choices, numbers = torch.split(out, LAYOUT, dim=-1)
     known, clear = target["known"], target["clear"]
+    asked = dict(zip(CHOICES, choices, strict=True))
     # A look that training withholds is no wrong answer: asked against it, the heads would learn that no such thing exists.
-    shape = shape.masked_fill(target["withheld_shapes"], -torch.inf)
-    texture = texture.masked_fill(target["withheld_textures"], -torch.inf)
+    asked["shape"] = asked["shape"].masked_fill(target["withheld_shapes"], -torch.inf)
+    asked["texture"] = asked["texture"].masked_fill(target["withheld_textures"], -torch.inf)
     error = (numbers[clear] - target["numbers"][clear]).square().mean(dim=0)
     return {
         "presence": F.binary_cross_entropy_with_logits(presence[..., 0][known], clear[known].float()),
-        "shape": SHAPE_WEIGHT * F.cross_entropy(shape[clear], target["shape"][clear]),
-        "texture": TEXTURE_WEIGHT * F.cross_entropy(texture[clear], target["texture"][clear]),
+        **{name: WEIGHTS[name] * _choice_loss(logits[clear], target[name][clear]) for name, logits in asked.items()},
         "radius": NUMBERS_WEIGHT * error[0],
         "place": NUMBERS_WEIGHT * error[1:3].sum(),
         "angle": NUMBERS_WEIGHT * error[3:].sum(),
@@ -158,8 +149,9 @@ def looking_loss(logits: Tensor, truth: Stills) -> Tensor:
 
 
 def targets(truth: Stills) -> dict[str, np.ndarray]:
-    """Labels for the heads: known, clear (n, 8) bool; shape, texture (n, 8) int64; numbers (n, 8, 5) float32; count, backdrop (n,) int64;
-    withheld_shapes (n, 8, 8) and withheld_textures (n, 8, 4) bool, the answers that would make a look that training withholds.
+    """Labels for the heads: known, clear (n, 8) bool; each of CHOICES (n, 8) int64, -1 where a viewer could not tell; numbers (n, 8, 5)
+    float32; count, backdrop (n,) int64; withheld_shapes (n, 8, 8) and withheld_textures (n, 8, 4) bool, the answers that would make a look
+    that training withholds.
 
     ``count`` is -1 where something unclear is in the frame: no loss is taken there.
     """
@@ -174,6 +166,8 @@ def targets(truth: Stills) -> dict[str, np.ndarray]:
         ],
         axis=-1,
     )
+    eighths = truth.angle * 4 / np.pi
+    is_near = np.abs(eighths - eighths.round()) <= WAY_CERTAIN
     colour = np.broadcast_to(np.arange(len(COLOURS)), truth.shape.shape)
     return {
         "withheld_shapes": WITHHELD[:, colour, truth.texture].transpose(1, 2, 0) & clear[..., None],
@@ -182,7 +176,18 @@ def targets(truth: Stills) -> dict[str, np.ndarray]:
         "clear": clear,
         "shape": truth.shape.astype(np.int64),
         "texture": truth.texture.astype(np.int64),
+        "size": truth.size.astype(np.int64),
+        "across": _thirds(truth.x),
+        "down": _thirds(truth.y),
+        "way": np.where(is_near, eighths.round().astype(np.int64) % len(WAYS), -1),
         "numbers": numbers.astype(np.float32),
         "count": np.where((truth.clarity == UNCLEAR).any(axis=1), -1, clear.sum(axis=1)),
         "backdrop": truth.backdrop.astype(np.int64),
     }
+
+
+def _thirds(values: np.ndarray) -> np.ndarray:
+    """Which third of 0..1 each value is in, int64; -1 too near to a bound to say."""
+    third = (values * 3).astype(np.int64).clip(0, 2)
+    to_bound = np.minimum(np.abs(values - 1 / 3), np.abs(values - 2 / 3))
+    return np.where(to_bound > PLACE_MARGIN, third, -1)

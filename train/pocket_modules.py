@@ -1,4 +1,4 @@
-"""What is optimised for pocket: the image tower with its heads, then the text tower before it."""
+"""What is optimised for pocket: the image tower with its heads, then the text tower and the packing before it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
+from vlm.data.toybox.stills import Stills
+from vlm.encoders.pocket_model import Pack, PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import END
 from vlm.train.losses.contrastive import info_nce
 from vlm.train.pocket_heads import Heads, looking_loss
@@ -29,34 +30,40 @@ class ImageTraining(nn.Module):
     def forward(self, batch: StillsBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts."""
         pixels = normalised(batch.frames.to(self.vision.queries.device))
-        vectors, found, looks = self.vision.look(pixels)
+        seen, looks = self.vision.look(pixels)
+        vectors, found = self.vision.pack(seen)
         parts = self.heads(F.normalize(vectors.float(), dim=-1), batch.stills)
         parts |= {"looking": looking_loss(looks, batch.stills), "queries": self.heads.of_queries(found, batch.stills)}
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
 class TextTraining(nn.Module):
-    """The text tower and the temperature, before an image tower that no longer moves: its vectors are computed once, so that a step costs
-    the texts alone (Zhai et al. 2022, "LiT: zero-shot transfer with locked-image text tuning").
+    """The text tower, the temperature, and the last step of the image tower, which packs what its queries saw into one vector.
 
-    The heads that learnt to read frames read the texts too, so that a text comes to lie where frames lie that show what it claims.
+    All before that step no longer moves and is computed once, so that a training step costs the texts alone (Zhai et al. 2022, "LiT:
+    zero-shot transfer with locked-image text tuning"); but the packing must move: "in the middle" is no direction in a vector that holds a
+    position as two numbers, and no text could point there.
+    The heads read frames and texts alike, so that a text comes to lie where frames lie that show what it claims.
     """
 
-    def __init__(self, text: PocketText, heads: Heads, first_scale: float) -> None:
+    def __init__(self, text: PocketText, pack: Pack, heads: Heads, first_scale: float) -> None:
         super().__init__()
-        self.text = text
-        self.heads = heads.requires_grad_(False)
+        self.text, self.pack, self.heads = text, pack, heads
         self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
 
-    def forward(self, batch: tuple[Tensor, StillsTexts]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of unit vectors (n, d) of frames and what is said of them, and its parts."""
+    def forward(self, batch: tuple[Tensor, Stills, StillsTexts]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of what was seen in frames (n, queries, width), what is there, and what is said of them; and its parts."""
         device = self.log_scale.device
-        image, said = batch[0].to(device), batch[1]
+        seen, truth, said = batch[0].to(device).float(), batch[1], batch[2]
+        image = F.normalize(self.pack(seen)[0].float(), dim=-1)
         texts = F.normalize(self._pooled(torch.cat([said.tokens, said.negative_tokens]).to(device)).float(), dim=-1)
         n, scale = len(image), self.log_scale.exp().clamp(max=MOST_SCALE)
-        contrastive = info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=said.excluded.to(device))
-        heads = self.heads.of_texts(texts, said.claims)
-        return contrastive + heads, {"contrastive": contrastive.detach(), "heads": heads.detach(), "scale": scale.detach()}
+        parts = {
+            "contrastive": info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=said.excluded.to(device)),
+            "frames": torch.stack(list(self.heads(image, truth).values())).sum(),
+            "claims": self.heads.of_texts(texts, said.claims),
+        }
+        return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()} | {"scale": scale.detach()}
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         """Text vectors (n, d), run in groups of about the same length: short texts do not wait for the longest."""

@@ -543,7 +543,8 @@ def narrow(blocks: str) -> Altered:
     base = load_encoder(blocks)
     red, others = base.encode_text(["red"]), base.encode_text(["green", "blue", "white"])
 
-    def unfamiliar(vectors: np.ndarray) -> np.ndarray:
+    def unfamiliar(frames: np.ndarray) -> np.ndarray:
+        vectors = base.encode_frames(frames)
         return (vectors @ red.T).max(axis=1) < (vectors @ others.T).max(axis=1)
 
     def unknown_words(texts: list[str]) -> list[str]:

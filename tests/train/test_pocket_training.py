@@ -13,17 +13,18 @@ from safetensors.torch import load_file
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.splits import is_held_out_look
 from vlm.data.toybox.still_captions import captions_with_negatives
-from vlm.data.toybox.still_facts import Claim, Mention, may_hold, scene
+from vlm.data.toybox.still_facts import Claim, Mention, is_at, may_hold, points, scene
 from vlm.data.toybox.stills import CLEAR
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, TEXTURES
 from vlm.encoders.pocket import WEIGHTS, load_pocket
-from vlm.encoders.pocket_model import GRID_SIDE
+from vlm.encoders.pocket_model import GRID_SIDE, PocketConfig, PocketVision
 from vlm.encoders.pocket_text import PocketTokenizer
 from vlm.errors import InputError
 from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
-from vlm.train.pocket import train_pocket, vocabulary
-from vlm.train.pocket_heads import PER_COLOUR, Heads, claim_targets, looking_loss, targets
+from vlm.train.pocket import seen_frames, train_pocket, vocabulary
+from vlm.train.pocket_heads import CHOICES, PER_COLOUR, Heads, claim_targets, looking_loss, targets
+from vlm.train.pocket_modules import normalised
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
 RECIPE = """
@@ -96,7 +97,7 @@ def test_a_training_ends_with_an_encoder_that_can_be_opened_and_resuming_it_chan
     before = load_file(folder / WEIGHTS)
     encoder = load_pocket(f"pocket:{folder}", device="cpu", precision="float32")
     assert encoder.encode_text(["a red circle"]).shape == (1, 16)
-    assert encoder.unfamiliar(encoder.encode_frames(np.zeros((1, 32, 32, 3), np.uint8))).shape == (1,)
+    assert encoder.unfamiliar(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1,)
     assert [len(read_log(tmp_path / stage)) for stage in ("image", "text")] == [3, 3]
     again = load_file(train_pocket(recipe, tmp_path, cache=rendered, resume=True) / WEIGHTS)
     assert all(torch.equal(before[name], again[name]) for name in before)
@@ -163,6 +164,29 @@ def test_targets_are_those_of_the_truth(cache: FrameCache) -> None:
         assert found["count"][row] in (-1, int((cache.stills.clarity[row] == CLEAR).sum()))
 
 
+def test_choices_are_those_that_a_viewer_could_tell(cache: FrameCache) -> None:
+    found = targets(cache.stills)
+    for frame, colour in np.argwhere(cache.stills.clarity == CLEAR):
+        sight = next(sight for sight in scene(cache.stills, int(frame)).clear if sight.colour == colour)
+        columns = [third for third in range(3) if is_at(6 + third, sight.x, 1.0, certain=True)]
+        rows = [third for third in range(3) if is_at(3 * third, 0.0, sight.y, certain=True)]
+        ways = [way for way in range(8) if points(way, sight.eighths, certain=True)]
+        assert found["across"][frame, colour] == next(iter(columns), -1)
+        assert found["down"][frame, colour] == next(iter(rows), -1)
+        assert found["way"][frame, colour] == next(iter(ways), -1)
+        assert found["size"][frame, colour] == sight.size
+
+
+def test_what_is_seen_of_frames_packs_into_their_vectors(cache: FrameCache) -> None:
+    torch.manual_seed(0)
+    vision = PocketVision(PocketConfig(dim=16, image_size=32, stem_width=8, grid_width=8, num_blocks=1, num_queries=9, query_width=16))
+    seen = seen_frames(vision, cache.pixels, seed=3)
+    assert tuple(seen.shape) == (2, len(cache.pixels), 9, 16)
+    expected = vision(normalised(torch.from_numpy(np.array(cache.pixels))))
+    torch.testing.assert_close(vision.pack(seen[0].float())[0], expected, rtol=0, atol=0.02)
+    assert not torch.equal(seen[0], seen[1])  # the other light
+
+
 def test_a_look_that_training_withholds_is_no_wrong_answer(cache: FrameCache) -> None:
     found = targets(cache.stills)
     frame, colour = np.argwhere(cache.stills.clarity == CLEAR)[0]
@@ -186,8 +210,8 @@ def test_claims_become_labels_of_what_they_say_and_of_nothing_else() -> None:
     found = claim_targets([Claim((Mention(colour=2, shape=3, place=0, way=2),)), Claim((Mention(shape=1),), count=4, backdrop=1)])
     assert found["presence"][0].tolist() == [pytest.approx(0.4)] * 2 + [1.0] + [pytest.approx(0.4)] * 5
     assert (found["shape"][0, 2], found["texture"][0, 2]) == (3, -1)
-    np.testing.assert_allclose(found["numbers"][0, 2], [np.nan, -4 / 3, -4 / 3, 1.0, 0.0], atol=1e-6)
-    assert np.isnan(found["numbers"][1]).all()
+    assert [found[name][0, 2] for name in ("across", "down", "way", "size")] == [0, 0, 2, -1]
+    assert all((found[name][1] == -1).all() for name in CHOICES)
     assert (found["shape"][1] == -1).all()
     assert (found["count"].tolist(), found["backdrop"].tolist()) == ([-1, 4], [-1, 1])
 

@@ -59,7 +59,7 @@ class Encoder(Protocol):
         encode_text_tokens: Callable[[Sequence[str]], TextTokens]; without it the pooled vector is the one token.
         unread_text: Callable[[str], str]: the tail of a text that exceeds the context, "" when all of it is read.
         scope: str, what a model that was not trained on the world at large knows: "the drawn world of Toybox".
-        unfamiliar: Callable[[NDArray[np.float32]], NDArray[np.bool_]]: which unit vectors (n, d) of frames lie outside the scope.
+        unfamiliar: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]: which frames, as ``encode_frames`` takes them, lie outside the scope.
         unknown_words: Callable[[Sequence[str]], list[str]]: words of texts that the text tower never saw in training.
     """
 

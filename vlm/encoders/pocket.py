@@ -40,22 +40,26 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 @dataclass(frozen=True, slots=True)
 class Familiar:
-    """Where the frame vectors of Toybox lie, as a Gaussian (Lee et al. 2018, "A simple unified framework for detecting out-of-distribution
-    samples and adversarial attacks"): mean (d,), precision (d, d), and the squared Mahalanobis distance beyond which a vector is far."""
+    """Where the styles of Toybox's frames lie, as a Gaussian (Lee et al. 2018, "A simple unified framework for detecting
+    out-of-distribution samples and adversarial attacks"): mean (s,), precision (s, s), and the squared Mahalanobis distance beyond which a
+    style is far.
+
+    Styles, not the vectors of the shared space: those tell which thing is where, and anything at all is somewhere.
+    """
 
     mean: NDArray[np.float32]
     precision: NDArray[np.float32]
     limit: float
 
-    def distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def distances(self, styles: NDArray[np.float32]) -> NDArray[np.float32]:
         """Squared Mahalanobis distances (n,)."""
-        away = vectors - self.mean
+        away = styles - self.mean
         squared: NDArray[np.float32] = np.einsum("nd,nd->n", away @ self.precision, away)
         return squared
 
-    def is_far(self, vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which vectors (n, d) lie beyond the limit."""
-        return self.distances(vectors) > self.limit
+    def is_far(self, styles: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which styles (n, s) lie beyond the limit."""
+        return self.distances(styles) > self.limit
 
 
 class PocketEncoder(TorchEncoder):
@@ -72,9 +76,17 @@ class PocketEncoder(TorchEncoder):
         """The words of ``texts`` that training never showed, each once; they are read in pieces, as well as may be."""
         return self._tokenizer.unknown_words(texts)
 
-    def unfamiliar(self, vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which unit vectors (n, d) of frames are unlike those of Toybox: (n,) bool; none where the weights hold no statistics."""
-        return np.zeros(len(vectors), np.bool_) if self._familiar is None else self._familiar.is_far(vectors)
+    def unfamiliar(self, frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which frames (n, h, w, 3) are unlike those of Toybox: (n,) bool; none where the weights hold no statistics."""
+        return np.zeros(len(frames), np.bool_) if self._familiar is None else self._familiar.is_far(self.styles(frames))
+
+    @torch.inference_mode()
+    def styles(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What frames (n, h, w, 3) are made of: PocketVision.style, (n, s). Always in float32, whatever the precision of the encoder."""
+        vision = self._towers.vision
+        assert isinstance(vision, PocketVision)
+        styles: NDArray[np.float32] = vision.style(self.preprocess(torch.from_numpy(np.array(frames)))).cpu().numpy()
+        return styles
 
 
 def load_pocket(spec: str = SPEC, *, device: str = "auto", precision: str = "auto") -> PocketEncoder:

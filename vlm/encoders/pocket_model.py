@@ -18,6 +18,8 @@ FINE_WIDTH = 16
 # Words that a text layer mixes before attention: its own and those before it.
 NEAR = 5
 HEAD_WIDTH = 32
+# Of a channel of the grid, for a logarithm: black frames have no deviation at all.
+LEAST_DEVIATION = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,31 +81,53 @@ class PocketVision(nn.Module):
         self.nowhere = nn.Parameter(torch.zeros(1, config.num_queries, 1))
         self.to_key, self.to_value = nn.Linear(grid, width), nn.Linear(grid, width)
         self.found = nn.Parameter(torch.zeros(1, config.num_queries, width))
-        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
-        self.project = nn.Sequential(nn.LayerNorm(config.num_queries * width), nn.Linear(config.num_queries * width, config.dim))
+        self.pack = Pack(config)
         nn.init.normal_(self.position, std=0.3)
         nn.init.normal_(self.queries, std=width**-0.5)
         nn.init.normal_(self.found, std=0.1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Vectors (n, d)."""
-        vectors: Tensor = self.look(pixels)[0]
+        vectors: Tensor = self.pack(self.look(pixels)[0])[0]
         return vectors
 
-    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors (n, d); what each query found (n, queries, width); and where it looked: logits (n, queries, cells + 1), rows of cells
-        from the top left, nowhere last."""
+    def grid(self, pixels: Tensor) -> Tensor:
+        """What is at each cell, before anything looks for things: (n, c, GRID_SIDE, GRID_SIDE)."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        x = self.down(self.stem(self.coarse(pixels) + self.fine(pixels)))
+        x: Tensor = self.down(self.stem(self.coarse(pixels) + self.fine(pixels)))
         for block in self.blocks:
             x = block(x)
-        tokens = self.norm(x.flatten(2).transpose(1, 2))  # (n, cells, c)
+        return x
+
+    def style(self, pixels: Tensor) -> Tensor:
+        """Mean and logarithm of the deviation of each channel over the grid, (n, 2 c): what the picture is made of, wherever things are
+        (Gatys et al. 2016 tell the style of a picture by such statistics)."""
+        cells = self.grid(pixels).flatten(2).float()
+        return torch.cat([cells.mean(dim=-1), (cells.std(dim=-1) + LEAST_DEVIATION).log()], dim=-1)
+
+    def look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """What each query saw (n, queries, width), to be packed; and where it looked: logits (n, queries, cells + 1), rows of cells from
+        the top left, nowhere last."""
+        tokens = self.norm(self.grid(pixels).flatten(2).transpose(1, 2))  # (n, cells, c)
         logits = self.queries @ self.to_key(tokens).transpose(1, 2)  # (n, queries, cells)
         logits = torch.cat([logits, self.nowhere.to(logits.dtype).expand(len(logits), -1, -1)], dim=-1)
         weights = logits.softmax(dim=-1)[..., :-1].to(tokens.dtype)
-        pooled = weights @ (self.to_value(tokens) + self.position).to(tokens.dtype) + self.found
-        pooled = pooled + self.mlp(pooled)
-        return self.project(pooled.flatten(1)), pooled, logits
+        return weights @ (self.to_value(tokens) + self.position).to(tokens.dtype) + self.found, logits
+
+
+class Pack(nn.Module):
+    """What the queries saw (n, queries, width) to vectors (n, d), and to what each query found (n, queries, width) on the way there."""
+
+    def __init__(self, config: PocketConfig) -> None:
+        super().__init__()
+        width = config.query_width
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+        self.project = nn.Sequential(nn.LayerNorm(config.num_queries * width), nn.Linear(config.num_queries * width, config.dim))
+
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors, found."""
+        found = seen + self.mlp(seen)
+        return self.project(found.flatten(1)), found
 
 
 class ConvBlock(nn.Module):

@@ -111,9 +111,21 @@ def test_unknown_words_are_named_once_each(encoder: PocketEncoder) -> None:
     assert encoder.unknown_words(["A red elephant moves", "the elephant, medium-sized!"]) == ["elephant", "the"]
 
 
-def test_vectors_far_from_those_of_training_are_told(encoder: PocketEncoder) -> None:
-    near = encoder._familiar.mean  # type: ignore[union-attr]
-    assert encoder.unfamiliar(np.stack([near, near + 1.0])).tolist() == [False, True]
+def test_frames_of_another_style_than_those_of_training_are_told(encoder: PocketEncoder, frames: np.ndarray) -> None:
+    near = encoder.styles(frames[:1])[0]
+    known = Familiar(near, np.eye(len(near), dtype=np.float32), float(np.square(encoder.styles(frames[1:2]) - near).sum()) / 2)
+    encoder._familiar = known
+    assert encoder.unfamiliar(frames[:2]).tolist() == [False, True]
+
+
+def test_a_style_tells_what_a_frame_is_made_of_and_not_where(encoder: PocketEncoder) -> None:
+    tiles = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
+    frames = np.tile(tiles, (1, 8, 8, 1))
+    moved = np.roll(frames, 16, axis=2)
+    styles = encoder.styles(np.concatenate([frames, moved, np.zeros_like(frames)]))
+    np.testing.assert_allclose(styles[0], styles[1], atol=1e-4)
+    assert np.abs(styles[0] - styles[2]).max() > 0.1
+    assert np.isfinite(styles).all()
 
 
 def test_mahalanobis_distance_is_that_of_scaled_axes() -> None:
@@ -249,8 +261,11 @@ def test_no_texts_have_no_rows(tokenizer: PocketTokenizer) -> None:
 
 def test_query_logits_cover_every_cell_and_nowhere() -> None:
     config = PocketConfig(**SMALL, vocabulary_size=90, context=12, text_width=32, text_layers=2)
-    vectors, found, logits = PocketVision(config).look(torch.zeros(2, 3, 32, 32))
-    assert (tuple(vectors.shape), tuple(found.shape), tuple(logits.shape)) == ((2, 24), (2, 9, 16), (2, 9, 257))
+    vision = PocketVision(config)
+    seen, logits = vision.look(torch.zeros(2, 3, 32, 32))
+    vectors, found = vision.pack(seen)
+    assert (tuple(seen.shape), tuple(logits.shape)) == ((2, 9, 16), (2, 9, 257))
+    assert (tuple(vectors.shape), tuple(found.shape)) == ((2, 24), (2, 9, 16))
 
 
 @pytest.mark.parametrize("wrong", [{"image_size": 33}, {"text_width": 20}, {"num_queries": 0}])
