@@ -52,13 +52,10 @@ def fit_familiar(styles: NDArray[np.float32], held_out: NDArray[np.float32], *, 
     return Familiar(free.mean, free.precision, float(np.quantile(free.distances(held_out), 1 - allowed)))
 
 
-def frame_styles(
-    style: Callable[[NDArray[np.uint8]], NDArray[np.float32]], pixels: NDArray[np.uint8], *, seed: int
-) -> NDArray[np.float32]:
+def frame_styles(style: Callable[[NDArray[np.uint8]], NDArray[np.float32]], pixels: NDArray[np.uint8], *, seed: int) -> NDArray[np.float32]:
     """Styles (2 n, s) of frames (n, h, w, 3) as they are, and under other light: videos come through cameras' and codecs' hands."""
-    generator = torch.Generator().manual_seed(seed)
     parts = []
     for first in range(0, len(pixels), 256):
         part = np.array(pixels[first : first + 256])
-        parts += [style(part), style(relit(torch.from_numpy(part), generator).numpy())]
+        parts += [style(part), style(relit(torch.from_numpy(part), seed + first).numpy())]
     return np.concatenate(parts)

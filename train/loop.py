@@ -1,8 +1,8 @@
-"""The one training loop. What is learnt comes in as a ``Task``; how, as a ``LoopConfig``.
+"""The one training loop. What is learnt comes in as a module, from what as a ``Source``, how as a ``LoopConfig``.
 
-A run is a pure function of its task and config: batch i is a function of i, the learning rate of the step, and all else is in the
-checkpoint. Killed at any step and resumed, it gives the loss curve and the weights of the run that was not killed, bit for bit, on the
-same machine and number of threads.
+A run is a pure function of these: batch i is a function of i, the learning rate of the step, and all else is in the checkpoint. Killed at
+any step and resumed, it gives the loss curve and the weights of the run that was not killed, bit for bit, on the same machine and number
+of threads. How many processes make the batches changes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,22 +20,22 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from vlm.errors import CheckpointUnusable, InputError, TrainingDiverged
 from vlm.train.checkpoint import load_checkpoint, save_checkpoint
 from vlm.train.log import Log
 from vlm.train.optim import Average, learning_rate, parameter_groups
 
+# Batches that each process makes ahead.
+AHEAD = 4
 
-class Task(Protocol):
-    """Something that can be learnt."""
 
-    @property
-    def module(self) -> nn.Module:
-        """Everything trainable. Called with a batch, it gives the loss (a scalar to be lowered) and figures for the log."""
+class Source(Protocol):
+    """Where batches come from. With workers it must be possible to pickle it."""
 
     def batch(self, index: int) -> Any:
-        """Batch number ``index``: the same whenever it is asked for. Called in another thread, one batch ahead."""
+        """Batch number ``index``, on the CPU: the same whenever and wherever it is asked for."""
 
     def describe_batch(self, index: int) -> str:
         """The ids of what is in the batch, for a message about it."""
@@ -78,14 +79,24 @@ class LoopConfig:
 
 
 def run(
-    task: Task, config: LoopConfig, folder: Path, *, resume: bool = False, identity: str = "", stop_after: int | None = None
+    module: nn.Module,
+    source: Source,
+    config: LoopConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    identity: str = "",
+    stop_after: int | None = None,
+    workers: int = 0,
 ) -> Average:
     """Train to the end and return the averaged weights; ``folder`` then holds the log and the last checkpoint.
 
     Args:
+        module: everything trainable. Called with a batch, it gives the loss (a scalar to be lowered) and figures for the log.
         resume: go on from the checkpoint in ``folder``, or begin where there is none.
         identity: what else the run depends on (data, architecture); a checkpoint of another identity is refused.
         stop_after: end after this step as a time limit would; the learning rate still aims at ``config.steps``.
+        workers: processes that make batches; 0 is one thread of this process, one batch ahead.
 
     Raises:
         InputError: ``folder`` holds a checkpoint and ``resume`` is False.
@@ -95,34 +106,31 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)  # the run owns its process: what draws without a generator (dropout) must be resumable too
     accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" else "no")
-    groups = parameter_groups(task.module.named_parameters(), weight_decay=config.weight_decay)
+    groups = parameter_groups(module.named_parameters(), weight_decay=config.weight_decay)
     module, optimiser = accelerator.prepare(
-        task.module, torch.optim.AdamW(groups, lr=config.peak_rate, betas=config.betas, fused=accelerator.device.type == "cuda")
+        module, torch.optim.AdamW(groups, lr=config.peak_rate, betas=config.betas, fused=accelerator.device.type == "cuda")
     )
     bare = accelerator.unwrap_model(module)
     average = Average(bare, decay=config.average_decay)
     first = _restore(folder, _digest(config, identity), bare, optimiser, average, resume=resume)
     last = config.steps if stop_after is None else min(stop_after, config.steps)
-    with closing(Log(folder, total=config.steps, first_step=first, every=config.log_every)) as log, ThreadPoolExecutor(1) as ahead:
-        index = first * config.accumulation
-        coming: Future[Any] = ahead.submit(task.batch, index)
+    batches = _batches(source, first * config.accumulation, last * config.accumulation, workers=workers)
+    with closing(Log(folder, total=config.steps, first_step=first, every=config.log_every)) as log, closing(batches):
         for step in range(first, last):
             rate = _rate(config, step)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             sums: dict[str, float] = {}
             for _ in range(config.accumulation):
-                batch = coming.result()
-                index += 1
-                coming = ahead.submit(task.batch, index)
+                index, batch = next(batches)
                 with accelerator.autocast():
                     loss, figures = module(batch)
-                _check_finite(loss, step, task.describe_batch(index - 1), folder)
+                _check_finite(loss, step, source.describe_batch(index), folder)
                 accelerator.backward(loss / config.accumulation)
                 for name, value in {"loss": loss.detach(), **figures}.items():
                     sums[name] = sums.get(name, 0.0) + float(value) / config.accumulation
             norm = accelerator.clip_grad_norm_(module.parameters(), config.clip_norm)
-            _check_gradient(norm, bare, step, task.describe_batch(index - 1), folder)
+            _check_gradient(norm, bare, step, source.describe_batch(index), folder)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             average.update(bare, step)
@@ -130,8 +138,46 @@ def run(
             if (step + 1) % config.save_every == 0 or step + 1 == last:
                 log.flush()
                 save_checkpoint(folder, _state(step + 1, _digest(config, identity), bare, optimiser, average))
-        coming.cancel()
     return average
+
+
+def _batches(source: Source, first: int, last: int, *, workers: int) -> Generator[tuple[int, Any], None, None]:
+    """Batches [first, last) with their numbers, in order, made ahead of time by a thread or by ``workers`` processes."""
+    if workers and last > first:
+        # Spawned, not forked: torch's threads and a GPU's context do not survive a fork. A generator of its own: that of the process
+        # belongs to the run.
+        yield from DataLoader(
+            _Numbered(source),
+            sampler=range(first, last),
+            batch_size=None,
+            collate_fn=_unchanged,
+            num_workers=workers,
+            prefetch_factor=AHEAD,
+            multiprocessing_context="spawn",
+            generator=torch.Generator(),
+        )
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(source.batch, first)
+        for index in range(first, last):
+            batch = coming.result()
+            if index + 1 < last:
+                coming = ahead.submit(source.batch, index + 1)
+            yield index, batch
+
+
+class _Numbered(Dataset[Any]):
+    """A source as torch's loader takes it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    def __getitem__(self, index: int) -> tuple[int, Any]:
+        return index, self._source.batch(index)
+
+
+def _unchanged(item: Any) -> Any:
+    return item
 
 
 def _rate(config: LoopConfig, step: int) -> float:

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vlm.data.toybox import language, still_captions
-from vlm.data.toybox.stills import Stills
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.pocket import Familiar, load_pocket, save_pocket
 from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
 from vlm.train.familiar import FamiliarConfig, fit_familiar, frame_styles
-from vlm.train.loop import LoopConfig, run
-from vlm.train.pocket_modules import MOST_SCALE, ImageTraining, TextTraining, normalised
+from vlm.train.loop import LoopConfig, Source, run
+from vlm.train.pocket_heads import as_tensors, claim_targets, targets
+from vlm.train.pocket_modules import MOST_SCALE, ImageBatch, ImageTraining, TextBatch, TextTraining, normalised
 from vlm.train.recipe import read_recipe
-from vlm.train.stills_source import StillsBatch, StillsConfig, StillsSource, StillsTexts, open_cache, relit
+from vlm.train.stills_source import StillsConfig, StillsSource, open_cache, relit
 
 # Not trained on here: queries and questions of later parts are made of these, and share the vocabulary.
 QUESTION_WORDS = (
@@ -36,6 +36,7 @@ QUESTION_WORDS = (
     "it its they them their this these those by for at in into on off with appear appears disappears",
 )
 FRAMES_AT_ONCE = 128
+VIEWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,39 +66,43 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-class ImageTask:
-    """The Task of the image stage."""
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """Batches of the image stage."""
 
-    def __init__(self, module: ImageTraining, source: StillsSource) -> None:
-        self.module: nn.Module = module
-        self._source = source
+    stills: StillsSource
 
-    def batch(self, index: int) -> StillsBatch:
-        """Batch ``index`` of the source."""
-        return self._source.batch(index)
-
-    def describe_batch(self, index: int) -> str:
-        """The frames of the batch."""
-        return f"batch {index} with frames {self._source.rows(index).tolist()}"
-
-
-class TextTask:
-    """The Task of the text stage: texts before what the image tower saw in the source's frames, (views, frames, queries, width): as they
-    are and under other light."""
-
-    def __init__(self, module: TextTraining, source: StillsSource, seen: Tensor) -> None:
-        self.module: nn.Module = module
-        self._source, self._seen = source, seen
-
-    def batch(self, index: int) -> tuple[Tensor, Stills, StillsTexts]:
-        """What was seen, what is there and what is said in batch ``index`` of the source."""
-        texts = self._source.texts(index)
-        view = index % len(self._seen)
-        return self._seen[view, torch.from_numpy(texts.rows)], self._source.cache.stills[texts.rows], texts
+    def batch(self, index: int) -> ImageBatch:
+        """Frames and labels of batch ``index``."""
+        made = self.stills.batch(index)
+        return ImageBatch(made.frames, made.light_seed, as_tensors(targets(made.truth)))
 
     def describe_batch(self, index: int) -> str:
         """The frames of the batch."""
-        return f"batch {index} with frames {self._source.rows(index).tolist()}"
+        return f"batch {index} with frames {self.stills.rows(index).tolist()}"
+
+
+@dataclass(frozen=True, slots=True)
+class TextSource:
+    """Batches of the text stage."""
+
+    stills: StillsSource
+
+    def batch(self, index: int) -> TextBatch:
+        """Texts and labels of batch ``index``; every other batch is seen under other light."""
+        made = self.stills.texts(index)
+        return TextBatch(
+            view=index % VIEWS,
+            rows=torch.from_numpy(made.rows),
+            tokens=torch.cat([made.tokens, made.negative_tokens]),
+            excluded=made.excluded,
+            target=as_tensors(targets(made.truth)),
+            claimed=as_tensors(claim_targets(made.claims)),
+        )
+
+    def describe_batch(self, index: int) -> str:
+        """The frames of the batch."""
+        return f"batch {index} with frames {self.stills.rows(index).tolist()}"
 
 
 def vocabulary() -> list[str]:
@@ -120,7 +125,7 @@ def train_pocket(
     Args:
         cache: where rendered frames are kept.
         steps, seed: of both stages, instead of the recipe's.
-        workers: processes that render.
+        workers: processes that render, and make batches where there is a GPU; a processor that trains has no time for them.
 
     Raises:
         InputError: the recipe breaks a rule, or ``out`` holds a training that is not to be resumed.
@@ -144,6 +149,7 @@ class Training:
         if self._data.image_size != self.config.image_size:
             raise InputError(f"data.image_size {self._data.image_size} and model.image_size {self.config.image_size} must be the same")
         self._open_cache = partial(open_cache, folder=cache, workers=workers)
+        self._workers = workers if torch.cuda.is_available() else 0
         self._frames = self._open_cache(self._data)
         self._tokenizer = PocketTokenizer(words, context=self.config.context)
         steps = [made[stage].steps for stage in ("image_loop", "text_loop")]
@@ -155,9 +161,8 @@ class Training:
         torch.manual_seed(self._made["image_loop"].seed)
         module = ImageTraining(self.config)
         module.vision.to(memory_format=torch.channels_last)
-        task = ImageTask(module, StillsSource(self._data, self._frames, self._tokenizer))
-        average = run(task, self._made["image_loop"], self._out / "image", resume=self._resume, identity=self._identity)
-        module.load_state_dict(average.values)
+        source = ImageSource(StillsSource(self._data, self._frames, self._tokenizer))
+        self._run(module, source, "image", self._identity)
         return module
 
     def train_text(self, image: ImageTraining) -> PocketText:
@@ -166,13 +171,17 @@ class Training:
         data = replace(self._data, batch_size=text_data.batch_size, negatives=text_data.negatives, turns=False, light=False)
         torch.manual_seed(self._made["text_loop"].seed)
         text = PocketText(self.config)
-        module = TextTraining(text, image.vision.pack, image.heads, text_data.first_scale)
         seen = seen_frames(image.vision, self._frames.pixels, seed=self._data.seed)
-        task = TextTask(module, StillsSource(data, self._frames, self._tokenizer), seen)
+        module = TextTraining(text, image.vision.pack, image.heads, text_data.first_scale, seen)
         identity = json.dumps([self._identity, asdict(self._made["image_loop"]), asdict(text_data)])
-        average = run(task, self._made["text_loop"], self._out / "text", resume=self._resume, identity=identity)
-        module.load_state_dict(average.values)
+        self._run(module, TextSource(StillsSource(data, self._frames, self._tokenizer)), "text", identity)
         return text
+
+    def _run(self, module: nn.Module, source: Source, stage: str, identity: str) -> None:
+        """Train ``module``, and leave the averaged weights in it."""
+        config: LoopConfig = self._made[f"{stage}_loop"]
+        average = run(module, source, config, self._out / stage, resume=self._resume, identity=identity, workers=self._workers)
+        module.load_state_dict(average.values)
 
     def finish(self, vision: PocketVision, text: PocketText) -> Path:
         """The encoder's folder, with the statistics of what is familiar."""
@@ -191,12 +200,11 @@ class Training:
 
 @torch.inference_mode()
 def seen_frames(vision: PocketVision, pixels: NDArray[np.uint8], *, seed: int) -> Tensor:
-    """What the queries see, (2, n, queries, width) float16, in frames (n, h, w, 3) as they are and under other light."""
-    generator = torch.Generator().manual_seed(seed)
-    views = torch.empty(2, len(pixels), *vision.queries.shape, dtype=torch.float16)
+    """What the queries see, (VIEWS, n, queries, width) float16, in frames (n, h, w, 3) as they are and under other light."""
+    device = vision.queries.device
+    views = torch.empty(VIEWS, len(pixels), *vision.queries.shape, dtype=torch.float16, device=device)
     for first in range(0, len(pixels), FRAMES_AT_ONCE):
-        frames = torch.from_numpy(np.array(pixels[first : first + FRAMES_AT_ONCE]))
-        for view, shown in enumerate((frames, relit(frames, generator))):
-            seen = vision.look(normalised(shown.to(vision.queries.device)))[0]
-            views[view, first : first + len(frames)] = seen.half().cpu()
+        frames = torch.from_numpy(np.array(pixels[first : first + FRAMES_AT_ONCE])).to(device)
+        for view, shown in enumerate((frames, relit(frames, seed + first))):
+            views[view, first : first + len(frames)] = vision.look(normalised(shown))[0].half()
     return views

@@ -3,7 +3,7 @@ what captions rarely say (the exact turn of a thing) would be lost to everything
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -51,35 +51,37 @@ class Heads(nn.Module):
         self.backdrop = nn.Linear(query_width * (num_queries - len(COLOURS)), len(BACKDROPS))
         self.scale = dim**0.5
 
-    def forward(self, vectors: Tensor, truth: Stills) -> dict[str, Tensor]:
-        """The losses by name, each a scalar."""
-        out = self.linear(vectors * self.scale).float()
-        things, count, backdrop = torch.split(out, [len(COLOURS) * PER_COLOUR, MOST_THINGS + 1, len(BACKDROPS)], dim=-1)
-        target = tensor_targets(truth, out.device)
-        return _thing_losses(things.reshape(len(out), len(COLOURS), PER_COLOUR), target) | {
-            "count": F.cross_entropy(count, target["count"], ignore_index=-1),
-            "backdrop": F.cross_entropy(backdrop, target["backdrop"]),
+    def forward(self, vectors: Tensor, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses by name, each a scalar; ``target`` as ``targets`` gives it."""
+        things, count, backdrop = self._read(vectors)
+        return _thing_losses(things, target) | {
+            "count": _choice_loss(count, target["count"]),
+            "backdrop": _choice_loss(backdrop, target["backdrop"]),
         }
 
-    def of_queries(self, found: Tensor, truth: Stills) -> Tensor:
+    def of_queries(self, found: Tensor, target: Mapping[str, Tensor]) -> Tensor:
         """The sum of the losses on what the queries found (n, queries, width)."""
-        target = tensor_targets(truth, found.device)
         losses = _thing_losses(self.thing(found[:, : len(COLOURS)]).float(), target)
         backdrop = self.backdrop(found[:, len(COLOURS) :].flatten(1)).float()
-        return torch.stack([*losses.values(), F.cross_entropy(backdrop, target["backdrop"])]).sum()
+        return torch.stack([*losses.values(), _choice_loss(backdrop, target["backdrop"])]).sum()
 
-    def of_texts(self, vectors: Tensor, claims: Sequence[Claim]) -> Tensor:
-        """The loss of unit vectors (n, d) of texts: read by the heads of the frames, each must show what its text claims. A scalar.
+    def of_texts(self, vectors: Tensor, target: Mapping[str, Tensor]) -> Tensor:
+        """The loss of unit vectors (n, d) of texts: read by the heads of the frames, each must show what its text claims. A scalar;
+        ``target`` as ``claim_targets`` gives it.
 
         Nothing is asked about what a text leaves open, but that colours it does not name are about as likely as in any frame.
         """
-        out = self.linear(vectors * self.scale).float()
-        things, count, backdrop = torch.split(out, [len(COLOURS) * PER_COLOUR, MOST_THINGS + 1, len(BACKDROPS)], dim=-1)
-        presence, *choices, _ = torch.split(things.reshape(len(out), len(COLOURS), PER_COLOUR), LAYOUT, dim=-1)
-        target = {name: torch.from_numpy(values).to(out.device) for name, values in claim_targets(claims).items()}
+        things, count, backdrop = self._read(vectors)
+        presence, *choices, _ = torch.split(things, list(LAYOUT), dim=-1)
         asked = dict(zip(CHOICES, choices, strict=True)) | {"count": count, "backdrop": backdrop}
         losses = [_choice_loss(logits, target[name]) for name, logits in asked.items()]
         return torch.stack([*losses, F.binary_cross_entropy_with_logits(presence[..., 0], target["presence"])]).sum()
+
+    def _read(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Things (n, 8, PER_COLOUR), count and backdrop of unit vectors (n, d)."""
+        out = self.linear(vectors * self.scale).float()
+        things, count, backdrop = torch.split(out, [len(COLOURS) * PER_COLOUR, MOST_THINGS + 1, len(BACKDROPS)], dim=-1)
+        return things.reshape(len(out), len(COLOURS), PER_COLOUR), count, backdrop
 
 
 def _choice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -112,50 +114,51 @@ def _claimed_choices(mention: Mention) -> dict[str, int | None]:
     return dict(zip(CHOICES, said, strict=True))
 
 
-def _thing_losses(out: Tensor, target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Losses of (n, 8, PER_COLOUR) against what the colours' things are."""
-    presence, *choices, numbers = torch.split(out, LAYOUT, dim=-1)
-    known, clear = target["known"], target["clear"]
+def _thing_losses(out: Tensor, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Losses of (n, 8, PER_COLOUR) against what the colours' things are. Masked, not picked: picking makes a GPU wait for its numbers."""
+    presence, *choices, numbers = torch.split(out, list(LAYOUT), dim=-1)
+    known, clear = target["known"].float(), target["clear"]
     asked = dict(zip(CHOICES, choices, strict=True))
     # A look that training withholds is no wrong answer: asked against it, the heads would learn that no such thing exists.
     asked["shape"] = asked["shape"].masked_fill(target["withheld_shapes"], -torch.inf)
     asked["texture"] = asked["texture"].masked_fill(target["withheld_textures"], -torch.inf)
-    error = (numbers[clear] - target["numbers"][clear]).square().mean(dim=0)
+    error = torch.where(clear[..., None], numbers - target["numbers"], 0.0).square().sum(dim=(0, 1)) / clear.sum().clamp(min=1)
+    there = F.binary_cross_entropy_with_logits(presence[..., 0], clear.float(), reduction="none")
     return {
-        "presence": F.binary_cross_entropy_with_logits(presence[..., 0][known], clear[known].float()),
-        **{name: WEIGHTS[name] * _choice_loss(logits[clear], target[name][clear]) for name, logits in asked.items()},
+        "presence": (there * known).sum() / known.sum().clamp(min=1),
+        **{name: WEIGHTS[name] * _choice_loss(logits, target[name]) for name, logits in asked.items()},
         "radius": NUMBERS_WEIGHT * error[0],
         "place": NUMBERS_WEIGHT * error[1:3].sum(),
         "angle": NUMBERS_WEIGHT * error[3:].sum(),
     }
 
 
-def tensor_targets(truth: Stills, device: torch.device) -> dict[str, Tensor]:
-    """As ``targets``, on ``device``."""
-    return {name: torch.from_numpy(values).to(device) for name, values in targets(truth).items()}
-
-
-def looking_loss(logits: Tensor, truth: Stills) -> Tensor:
+def looking_loss(logits: Tensor, target: Mapping[str, Tensor]) -> Tensor:
     """Cross-entropy of where the first eight queries look (n, queries, cells + 1) against the cell with the centre of their colour's thing,
     or nowhere where there is none: a scalar. Nothing is asked about what is unclear.
 
     Without it the queries take most of a training to find out what they are for.
     """
-    known = torch.from_numpy(truth.clarity != UNCLEAR).to(logits.device)
-    place = (np.stack([truth.x, truth.y]) * GRID_SIDE).astype(np.int64).clip(0, GRID_SIDE - 1)
-    cell = np.where(truth.clarity == CLEAR, place[1] * GRID_SIDE + place[0], GRID_SIDE**2)
-    own = logits[:, : len(COLOURS)].float()
-    return F.cross_entropy(own[known], torch.from_numpy(cell).to(logits.device)[known])
+    return _choice_loss(logits[:, : len(COLOURS)].float(), target["cell"])
+
+
+def as_tensors(arrays: Mapping[str, np.ndarray], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    """Labels as tensors."""
+    return {name: torch.from_numpy(np.ascontiguousarray(values)).to(device) for name, values in arrays.items()}
 
 
 def targets(truth: Stills) -> dict[str, np.ndarray]:
-    """Labels for the heads: known, clear (n, 8) bool; each of CHOICES (n, 8) int64, -1 where a viewer could not tell; numbers (n, 8, 5)
-    float32; count, backdrop (n,) int64; withheld_shapes (n, 8, 8) and withheld_textures (n, 8, 4) bool, the answers that would make a look
-    that training withholds.
+    """Labels for the heads.
 
-    ``count`` is -1 where something unclear is in the frame: no loss is taken there.
+    Shapes:
+        known, clear: (n, 8) bool. numbers: (n, 8, 5) float32, to be read where clear.
+        each of CHOICES: (n, 8) int64, -1 where there is nothing clear or a viewer could not tell. cell: (n, 8) int64, where on the grid the
+            thing of each colour lies; GRID_SIDE ** 2 is nowhere, -1 not to be asked.
+        count, backdrop: (n,) int64; count is -1 where something unclear is in the frame.
+        withheld_shapes: (n, 8, 8) bool and withheld_textures: (n, 8, 4) bool, the answers that would make a look that training withholds.
     """
     clear = truth.clarity == CLEAR
+    place = (np.stack([truth.x, truth.y]) * GRID_SIDE).astype(np.int64).clip(0, GRID_SIDE - 1)
     numbers = np.stack(
         [
             (truth.radius - RADII[1]) / RADIUS_SCALE,
@@ -174,12 +177,13 @@ def targets(truth: Stills) -> dict[str, np.ndarray]:
         "withheld_textures": WITHHELD[truth.shape, colour] & clear[..., None],
         "known": truth.clarity != UNCLEAR,
         "clear": clear,
-        "shape": truth.shape.astype(np.int64),
-        "texture": truth.texture.astype(np.int64),
-        "size": truth.size.astype(np.int64),
-        "across": _thirds(truth.x),
-        "down": _thirds(truth.y),
-        "way": np.where(is_near, eighths.round().astype(np.int64) % len(WAYS), -1),
+        "shape": np.where(clear, truth.shape.astype(np.int64), -1),
+        "texture": np.where(clear, truth.texture.astype(np.int64), -1),
+        "size": np.where(clear, truth.size.astype(np.int64), -1),
+        "across": np.where(clear, _thirds(truth.x), -1),
+        "down": np.where(clear, _thirds(truth.y), -1),
+        "way": np.where(clear & is_near, eighths.round().astype(np.int64) % len(WAYS), -1),
+        "cell": np.where(clear, place[1] * GRID_SIDE + place[0], np.where(truth.clarity == UNCLEAR, -1, GRID_SIDE**2)),
         "numbers": numbers.astype(np.float32),
         "count": np.where((truth.clarity == UNCLEAR).any(axis=1), -1, clear.sum(axis=1)),
         "backdrop": truth.backdrop.astype(np.int64),

@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlm.data.toybox.stills import Stills
 from vlm.encoders.pocket_model import Pack, PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import END
 from vlm.train.losses.contrastive import info_nce
 from vlm.train.pocket_heads import Heads, looking_loss
-from vlm.train.stills_source import StillsBatch, StillsTexts
+from vlm.train.stills_source import relit
 
 MOST_SCALE = 100.0
-TEXTS_AT_ONCE = 64
+# On a processor a group costs what it holds; on a GPU, its launches.
+TEXTS_AT_ONCE = {"cpu": 64}
+TEXTS_AT_ONCE_GPU = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBatch:
+    """Frames (n, h, w, 3) uint8, the seed of their light (None for their own), and the labels of ``pocket_heads.targets``."""
+
+    frames: Tensor
+    light_seed: int | None
+    target: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """The texts of one batch; see StillsTexts.
+
+    Shapes:
+        view, rows: which light and which frames (n,) of what was seen.
+        tokens: (n + m, q) int64, own captions, then negatives; excluded: (n, n + m) bool.
+        target: labels of the n frames; claimed: of the n + m texts.
+    """
+
+    view: int
+    rows: Tensor
+    tokens: Tensor
+    excluded: Tensor
+    target: dict[str, Tensor]
+    claimed: dict[str, Tensor]
 
 
 class ImageTraining(nn.Module):
@@ -27,13 +56,16 @@ class ImageTraining(nn.Module):
         self.vision = PocketVision(config)
         self.heads = Heads(config.dim, config.query_width, config.num_queries)
 
-    def forward(self, batch: StillsBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: ImageBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts."""
-        pixels = normalised(batch.frames.to(self.vision.queries.device))
-        seen, looks = self.vision.look(pixels)
+        device = self.vision.queries.device
+        frames, target = batch.frames.to(device), on_device(batch.target, device)
+        if batch.light_seed is not None:
+            frames = relit(frames, batch.light_seed)
+        seen, looks = self.vision.look(normalised(frames))
         vectors, found = self.vision.pack(seen)
-        parts = self.heads(F.normalize(vectors.float(), dim=-1), batch.stills)
-        parts |= {"looking": looking_loss(looks, batch.stills), "queries": self.heads.of_queries(found, batch.stills)}
+        parts = self.heads(F.normalize(vectors.float(), dim=-1), target)
+        parts |= {"looking": looking_loss(looks, target), "queries": self.heads.of_queries(found, target)}
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
@@ -46,30 +78,43 @@ class TextTraining(nn.Module):
     The heads read frames and texts alike, so that a text comes to lie where frames lie that show what it claims.
     """
 
-    def __init__(self, text: PocketText, pack: Pack, heads: Heads, first_scale: float) -> None:
+    seen: Tensor
+
+    def __init__(self, text: PocketText, pack: Pack, heads: Heads, first_scale: float, seen: Tensor) -> None:
+        """``seen`` (views, frames, queries, width): what the queries saw in all frames, as they are and under other light."""
         super().__init__()
         self.text, self.pack, self.heads = text, pack, heads
         self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
+        self.register_buffer("seen", seen, persistent=False)
 
-    def forward(self, batch: tuple[Tensor, Stills, StillsTexts]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of what was seen in frames (n, queries, width), what is there, and what is said of them; and its parts."""
+    def forward(self, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts."""
         device = self.log_scale.device
-        seen, truth, said = batch[0].to(device).float(), batch[1], batch[2]
+        seen = self.seen[batch.view].index_select(0, batch.rows.to(device)).float()
         image = F.normalize(self.pack(seen)[0].float(), dim=-1)
-        texts = F.normalize(self._pooled(torch.cat([said.tokens, said.negative_tokens]).to(device)).float(), dim=-1)
+        texts = F.normalize(self._pooled(batch.tokens).float(), dim=-1)
         n, scale = len(image), self.log_scale.exp().clamp(max=MOST_SCALE)
         parts = {
-            "contrastive": info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=said.excluded.to(device)),
-            "frames": torch.stack(list(self.heads(image, truth).values())).sum(),
-            "claims": self.heads.of_texts(texts, said.claims),
+            "contrastive": info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=batch.excluded.to(device)),
+            "frames": torch.stack(list(self.heads(image, on_device(batch.target, device)).values())).sum(),
+            "claims": self.heads.of_texts(texts, on_device(batch.claimed, device)),
         }
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()} | {"scale": scale.detach()}
 
     def _pooled(self, tokens: Tensor) -> Tensor:
         """Text vectors (n, d), run in groups of about the same length: short texts do not wait for the longest."""
-        order = (tokens == END).int().argmax(dim=1).argsort(stable=True)
-        pooled = torch.cat([self.text(tokens[group])[0] for group in torch.split(order, TEXTS_AT_ONCE)])
-        return pooled[order.argsort()]
+        ends = (tokens == END).int().argmax(dim=1)
+        order = ends.argsort(stable=True)
+        device = self.log_scale.device
+        at_once = TEXTS_AT_ONCE.get(device.type, TEXTS_AT_ONCE_GPU)
+        groups = [tokens[group, : int(ends[group].max()) + 1] for group in torch.split(order, at_once)]
+        pooled = torch.cat([self.text(group.to(device))[0] for group in groups])
+        return pooled[order.argsort().to(device)]
+
+
+def on_device(labels: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The labels there."""
+    return {name: values.to(device) for name, values in labels.items()}
 
 
 def normalised(frames: Tensor) -> Tensor:

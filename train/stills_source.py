@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from multiprocessing import get_context
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.splits import is_held_out_look
-from vlm.data.toybox.still_captions import Caption, captions_with_negatives
+from vlm.data.toybox.still_captions import Caption, captions_with_negatives, full_claim, true_claim
 from vlm.data.toybox.still_facts import Claim, Mention, scene
 from vlm.data.toybox.still_masks import possible
 from vlm.data.toybox.stills import Stills, joined, quarter_turned
@@ -27,6 +27,7 @@ from vlm.encoders.pocket_text import PocketTokenizer
 from vlm.errors import InputError
 
 PART = 500  # worlds a job of the cache
+SPARE = 2  # negatives made for those that name a withheld look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ class StillsConfig:
         image_size: of the rendered frames in pixels.
         batch_size: frames a batch; negatives: hard negatives a caption.
         event_share: how many captions, of those that could, tell what is happening instead of what is seen.
+        full_share: how many of the others say all that can be told of two things; the rest leave most of it out, as people do.
         turns, light: whether frames are turned by quarters (their truth too), and made brighter, darker, noisier, and poorer in colour
             detail, as video codecs make them.
     """
@@ -50,6 +52,7 @@ class StillsConfig:
     batch_size: int = 128
     negatives: int = 1
     event_share: float = 0.15
+    full_share: float = 0.25
     turns: bool = True
     light: bool = True
 
@@ -72,19 +75,25 @@ class EventText:
 
 @dataclass(frozen=True, slots=True)
 class FrameCache:
-    """Rendered frames: pixels (n, h, w, 3) uint8, memory-mapped; their truth; and texts of the events going on."""
+    """Rendered frames: pixels (n, h, w, 3) uint8, memory-mapped; their truth; and texts of the events going on. Pickled as the name of
+    its folder: processes that make batches share the frames."""
 
+    home: Path
     pixels: NDArray[np.uint8]
     stills: Stills
     events: dict[int, list[EventText]]
 
+    def __reduce__(self) -> tuple[Callable[[Path], FrameCache], tuple[Path]]:
+        return _open, (self.home,)
+
 
 @dataclass(frozen=True, slots=True)
 class StillsBatch:
-    """Frames (n, h, w, 3) uint8 and their truth."""
+    """Frames (n, h, w, 3) uint8, turned but not lit; their truth; and the seed of their light, None for their own."""
 
     frames: Tensor
-    stills: Stills
+    truth: Stills
+    light_seed: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +101,14 @@ class StillsTexts:
     """What is said of the frames of one batch.
 
     Shapes:
-        rows: (n,) int64, the frames.
+        rows: (n,) int64, the frames; truth: of them, turned.
         tokens: (n, q) int64, own captions; negative_tokens: (m, q).
         excluded: (n, n + m) bool, pairs that may be true by chance.
         claims: what the n + m texts say.
     """
 
     rows: NDArray[np.int64]
+    truth: Stills
     tokens: Tensor
     negative_tokens: Tensor
     excluded: Tensor
@@ -112,13 +122,17 @@ def open_cache(config: StillsConfig, folder: Path, *, workers: int = 1) -> Frame
     home = folder / f"frames-{key}"
     if not (home / "done").exists():
         _fill(config, home, workers)
+    return _open(home)
+
+
+def _open(home: Path) -> FrameCache:
     with np.load(home / "stills.npz") as held:
         stills = Stills(**{field.name: held[field.name] for field in fields(Stills)})
     events: dict[int, list[EventText]] = {}
     for line in (home / "events.jsonl").read_text("utf-8").splitlines():
         frame, text, mentions = json.loads(line)
         events.setdefault(frame, []).append(EventText(frame, text, tuple(Mention(**mention) for mention in mentions)))
-    return FrameCache(np.load(home / "pixels.npy", mmap_mode="r"), stills, events)
+    return FrameCache(home, np.load(home / "pixels.npy", mmap_mode="r"), stills, events)
 
 
 def _fill(config: StillsConfig, home: Path, workers: int) -> None:
@@ -195,28 +209,30 @@ class StillsSource:
         return self._order[1][number * size : (number + 1) * size]
 
     def batch(self, index: int) -> StillsBatch:
-        """The frames of batch ``index``, turned and lit, with their truth."""
+        """The frames of batch ``index``, turned, with their truth."""
         rows, turns = self.rows(index), self._turns(index)
         frames = torch.from_numpy(_turned(self.cache.pixels[rows], turns))
-        if self.config.light:
-            seed = Dice("light", self.config.seed, index).bits() >> 1
-            frames = relit(frames, torch.Generator().manual_seed(seed))
-        return StillsBatch(frames, quarter_turned(self.cache.stills[rows], turns))
+        light_seed = Dice("light", self.config.seed, index).bits() >> 1 if self.config.light else None
+        return StillsBatch(frames, quarter_turned(self.cache.stills[rows], turns), light_seed)
 
     def texts(self, index: int) -> StillsTexts:
         """What is said of the frames of batch ``index``."""
         rows, turns = self.rows(index), self._turns(index)
         truth = quarter_turned(self.cache.stills[rows], turns)
         dice = Dice("captions", self.config.seed, index)
-        own, negatives = [], []
+        own, negatives, owners = [], [], []
         for row in range(len(rows)):
             first, *others = self._captions(truth, row, int(rows[row]), int(turns[row]), dice)
             own.append(first)
             negatives += others
+            owners += [row] * len(others)
         claims = tuple(caption.claim for caption in own + negatives)
         excluded = possible(claims, truth).T  # (n, n + m)
+        # What is false of its own frame by a relation alone is let pass above.
+        excluded[owners, len(rows) + np.arange(len(negatives))] = False
         return StillsTexts(
             rows=rows,
+            truth=truth,
             tokens=self._tokens(own),
             negative_tokens=self._tokens(negatives),
             excluded=torch.from_numpy(np.ascontiguousarray(excluded)),
@@ -232,7 +248,9 @@ class StillsSource:
         if events and turns == 0 and dice.chance(self.config.event_share * (4 if self.config.turns else 1)):
             event = dice.choose(events)
             return [Caption(event.text, Claim(event.mentions))]
-        own, *others = captions_with_negatives(scene(truth, row), dice, negatives=2 * self.config.negatives)
+        shown = scene(truth, row)
+        claim = full_claim(shown, dice) if len(shown.clear) > 1 and dice.chance(self.config.full_share) else true_claim(shown, dice)
+        own, *others = captions_with_negatives(claim, shown, dice, negatives=self.config.negatives + SPARE)
         # A look that the split withholds is never true here: as a negative it would teach that no such thing exists.
         fair = [other for other in others if not any(map(_is_withheld, other.claim.mentions))]
         return [own, *fair[: self.config.negatives]]
@@ -256,18 +274,21 @@ def _turned(frames: NDArray[Any], turns: NDArray[np.int64]) -> NDArray[np.uint8]
     return turned
 
 
-def relit(frames: Tensor, generator: torch.Generator) -> Tensor:
+def relit(frames: Tensor, seed: int) -> Tensor:
     """Frames (n, h, w, 3) uint8 under other light: gain 0.85 to 1.15 and offset a colour channel, noise of up to 5 grey levels, and for two
-    in five the colour detail halved, as codecs with 4:2:0 sampling leave it."""
+    in five the colour detail halved, as codecs with 4:2:0 sampling leave it. The same for a seed on one kind of device."""
     n, h, w, _ = frames.shape
+    generator = torch.Generator(frames.device).manual_seed(seed)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=frames.device)
+
     x = frames.float()
-    gain = 1 + 0.3 * (torch.rand(n, 1, 1, 1, generator=generator) - 0.5) + 0.06 * (torch.rand(n, 1, 1, 3, generator=generator) - 0.5)
-    x = (x - 127.5) * gain + 127.5 + 20 * (torch.rand(n, 1, 1, 1, generator=generator) - 0.5)
-    poor = torch.rand(n, generator=generator) < 0.4
-    grey = x[poor].mean(dim=-1, keepdim=True)
-    colour = (x[poor] - grey).permute(0, 3, 1, 2)
-    coarse = torch.nn.functional.avg_pool2d(colour, 2)
+    gain = 1 + 0.3 * (uniform(n, 1, 1, 1) - 0.5) + 0.06 * (uniform(n, 1, 1, 3) - 0.5)
+    x = (x - 127.5) * gain + 127.5 + 20 * (uniform(n, 1, 1, 1) - 0.5)
+    grey = x.mean(dim=-1, keepdim=True)
+    coarse = torch.nn.functional.avg_pool2d((x - grey).permute(0, 3, 1, 2), 2)
     fine = torch.nn.functional.interpolate(coarse, size=(h, w), mode="bilinear", align_corners=False)
-    x[poor] = grey + fine.permute(0, 2, 3, 1)
-    x += torch.randn(x.shape, generator=generator) * (5 * torch.rand(n, 1, 1, 1, generator=generator))
+    x = torch.where(uniform(n, 1, 1, 1) < 0.4, grey + fine.permute(0, 2, 3, 1), x)
+    x = x + torch.randn(x.shape, generator=generator, device=frames.device) * (5 * uniform(n, 1, 1, 1))
     return x.round_().clamp_(0, 255).to(torch.uint8)

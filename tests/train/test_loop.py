@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.tiny import CONFIG, TinyTask, train
+from tests.train.tiny import CONFIG, Line, regression, train
 from vlm.errors import CheckpointUnusable, InputError, TrainingDiverged
 from vlm.train.checkpoint import load_checkpoint
 from vlm.train.log import FILE, read_log
@@ -49,6 +49,13 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     train(tmp_path, replace(CONFIG, steps=60))
     losses = [line["loss"] for line in read_log(tmp_path)]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
+
+
+def test_processes_that_make_the_batches_change_nothing(tmp_path: Path) -> None:
+    train(tmp_path / "alone")
+    train(tmp_path / "cut", stop_after=5, workers=2)
+    train(tmp_path / "cut", resume=True, workers=1)
+    assert_same_run(tmp_path / "alone", tmp_path / "cut")
 
 
 def test_the_log_has_one_line_a_step_with_rate_and_gradient(tmp_path: Path) -> None:
@@ -115,7 +122,7 @@ def test_half_a_line_of_a_killed_run_is_dropped(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_stops_with_step_and_batch_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(TrainingDiverged, match=r"loss is nan at step 6, batch 13 of the line"):
-        run(TinyTask(poison=13), CONFIG, tmp_path)
+        run(regression(), Line(poison=13), CONFIG, tmp_path)
     state = load_checkpoint(tmp_path)
     assert state is not None
     assert state["step"] == 4
@@ -131,10 +138,8 @@ def test_a_gradient_that_is_not_finite_names_the_parameter(tmp_path: Path) -> No
         def forward(self, batch: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
             return (self.fine + self.culprit.sqrt()).sum(), {}
 
-    task = TinyTask()
-    task.module = Broken()
     with pytest.raises(TrainingDiverged, match=r"gradient of culprit .* step 0, batch 1 of the line"):
-        run(task, CONFIG, tmp_path)
+        run(Broken(), Line(), CONFIG, tmp_path)
 
 
 def test_a_folder_with_a_training_is_not_overwritten(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from safetensors.torch import load_file
 
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.splits import is_held_out_look
-from vlm.data.toybox.still_captions import captions_with_negatives
+from vlm.data.toybox.still_captions import captions_with_negatives, true_claim
 from vlm.data.toybox.still_facts import Claim, Mention, is_at, may_hold, points, scene
 from vlm.data.toybox.stills import CLEAR
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, TEXTURES
@@ -22,9 +25,10 @@ from vlm.encoders.pocket_text import PocketTokenizer
 from vlm.errors import InputError
 from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
-from vlm.train.pocket import seen_frames, train_pocket, vocabulary
-from vlm.train.pocket_heads import CHOICES, PER_COLOUR, Heads, claim_targets, looking_loss, targets
-from vlm.train.pocket_modules import normalised
+from vlm.train.loop import _batches
+from vlm.train.pocket import ImageSource, TextSource, seen_frames, train_pocket, vocabulary
+from vlm.train.pocket_heads import CHOICES, PER_COLOUR, Heads, as_tensors, claim_targets, looking_loss, targets
+from vlm.train.pocket_modules import ImageBatch, TextBatch, normalised
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
 RECIPE = """
@@ -137,7 +141,10 @@ def test_every_frame_comes_once_an_epoch(source: StillsSource) -> None:
 def test_no_negative_of_a_batch_may_hold_of_its_own_frame(cache: FrameCache) -> None:
     for row in range(36):
         frame = scene(cache.stills, row)
-        assert not any(may_hold(other.claim, frame) for other in captions_with_negatives(frame, Dice(row), negatives=4)[1:])
+        assert not any(
+            may_hold(other.claim, frame)
+            for other in captions_with_negatives(true_claim(frame, Dice(row)), frame, Dice(row), negatives=4)[1:]
+        )
 
 
 def test_own_pairs_are_marked_as_possible(source: StillsSource) -> None:
@@ -146,9 +153,43 @@ def test_own_pairs_are_marked_as_possible(source: StillsSource) -> None:
     assert excluded[torch.arange(6), torch.arange(6)].all()
 
 
+def test_negatives_are_false_of_their_own_frame_even_where_a_relation_alone_makes_them_so(source: StillsSource) -> None:
+    for index in range(6):
+        texts = source.texts(index)
+        assert not texts.excluded[:, 6:].all(dim=0).any()  # each negative stands against at least one frame
+        for n, claim in enumerate(texts.claims):
+            assert not any(may_hold(claim, scene(texts.truth, row)) and not texts.excluded[row, n] for row in range(6))
+
+
+def test_a_cache_in_another_process_is_the_same_files(cache: FrameCache) -> None:
+    sent = pickle.dumps(cache)
+    assert len(sent) < 1000
+    again = pickle.loads(sent)
+    np.testing.assert_array_equal(again.pixels, cache.pixels)
+    assert again.events == cache.events
+
+
+@pytest.mark.parametrize("kind", [ImageSource, TextSource])
+def test_batches_made_by_another_process_are_the_same(kind: type[ImageSource | TextSource], source: StillsSource) -> None:
+    made = run_in_process(kind(source), 4)
+    own = kind(source).batch(4)
+    assert made.target.keys() == own.target.keys()
+    for field in fields(own):
+        one, other = (getattr(batch, field.name) for batch in (made, own))
+        pairs = zip(one.values(), other.values(), strict=True) if isinstance(one, dict) else [(one, other)]
+        assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs), field.name
+
+
+def run_in_process(source: ImageSource | TextSource, index: int) -> ImageBatch | TextBatch:
+    with closing(_batches(source, index, index + 1, workers=1)) as batches:
+        number, batch = next(batches)
+    assert number == index
+    return batch  # type: ignore[no-any-return]
+
+
 def test_other_light_changes_pixels_a_little_and_by_its_seed_alone() -> None:
     frames = torch.randint(60, 180, (8, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    lit = [relit(frames, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    lit = [relit(frames, seed) for seed in (1, 1, 2)]
     assert torch.equal(lit[0], lit[1])
     assert not torch.equal(lit[0], lit[2])
     assert 0 < (lit[0].float() - frames.float()).abs().mean() < 40
@@ -223,7 +264,8 @@ def test_a_vector_that_shows_what_a_text_claims_costs_less(cache: FrameCache) ->
         heads.linear.weight.zero_()
         heads.linear.weight[2 * PER_COLOUR + 1 + 3, 0] = 1.0  # the first number speaks for a yellow star
     vectors = torch.eye(16)[:2]
-    losses = [float(heads.of_texts(vectors[n : n + 1], [Claim((Mention(colour=2, shape=3),))]).detach()) for n in range(2)]
+    claimed = as_tensors(claim_targets([Claim((Mention(colour=2, shape=3),))]))
+    losses = [float(heads.of_texts(vectors[n : n + 1], claimed).detach()) for n in range(2)]
     assert losses[0] < losses[1]
 
 
@@ -235,7 +277,7 @@ def test_looking_at_the_centres_costs_nothing(cache: FrameCache) -> None:
             x, y = (int(value[row, colour] * GRID_SIDE) for value in (cache.stills.x, cache.stills.y))
             is_clear = cache.stills.clarity[row, colour] == CLEAR
             logits[row, colour, y * GRID_SIDE + x if is_clear else cells] = 100.0
-    assert float(looking_loss(logits, cache.stills)) == pytest.approx(0.0, abs=1e-6)
+    assert float(looking_loss(logits, as_tensors(targets(cache.stills)))) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_limit_of_the_familiar_leaves_the_allowed_share_outside() -> None:

@@ -28,10 +28,13 @@ class Regression(nn.Module):
         return error.square().mean(), {"worst": error.detach().abs().max()}
 
 
-class TinyTask:
+def regression() -> Regression:
+    torch.manual_seed(0)
+    return Regression()
+
+
+class Line:
     def __init__(self, *, poison: int | None = None) -> None:
-        torch.manual_seed(0)
-        self.module: nn.Module = Regression()
         self.poison = poison
 
     def batch(self, index: int) -> tuple[Tensor, Tensor]:
@@ -42,8 +45,8 @@ class TinyTask:
         return f"batch {index} of the line"
 
 
-def train(folder: Path, config: LoopConfig = CONFIG, *, resume: bool = False, stop_after: int | None = None) -> Average:
-    return run(TinyTask(), config, folder, resume=resume, stop_after=stop_after)
+def train(folder: Path, config: LoopConfig = CONFIG, *, resume: bool = False, stop_after: int | None = None, workers: int = 0) -> Average:
+    return run(regression(), Line(), config, folder, resume=resume, stop_after=stop_after, workers=workers)
 
 
 if __name__ == "__main__":

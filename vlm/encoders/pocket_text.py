@@ -83,7 +83,10 @@ class PocketTokenizer:
 
 def split_words(text: str) -> list[str]:
     """Lower-case words, digits and single marks of a text. Accents are taken off, so that ``café`` is made of known letters."""
-    plain = unicodedata.normalize("NFKD", text.lower())
+    text = text.lower()
+    if text.isascii():
+        return _WORD.findall(text)
+    plain = unicodedata.normalize("NFKD", text)
     return _WORD.findall("".join(letter for letter in plain if not unicodedata.combining(letter)))
 
 

@@ -134,9 +134,9 @@ def caption(frame: Scene, dice: Dice) -> Caption:
     return Caption(phrase(claim, wording_of(dice)), claim)
 
 
-def captions_with_negatives(frame: Scene, dice: Dice, *, negatives: int) -> list[Caption]:
-    """A true caption, then ``negatives`` false ones that differ from it in one attribute each; fewer only where there are not as many."""
-    claim = true_claim(frame, dice)
+def captions_with_negatives(claim: Claim, frame: Scene, dice: Dice, *, negatives: int) -> list[Caption]:
+    """``claim`` in words, then ``negatives`` captions that differ from it in one attribute each and are false of the frame; fewer only
+    where there are not as many."""
     wording = wording_of(dice)
     found = [Caption(phrase(claim, wording), claim)]
     known = {claim}

@@ -15,7 +15,16 @@ from vlm.data.toybox.language import words as language_words
 from vlm.data.toybox.language import words_in
 from vlm.data.toybox.motion import states
 from vlm.data.toybox.plan import make_world
-from vlm.data.toybox.still_captions import all_negatives, caption, captions_with_negatives, full_claim, phrase, wording_of, words
+from vlm.data.toybox.still_captions import (
+    all_negatives,
+    caption,
+    captions_with_negatives,
+    full_claim,
+    phrase,
+    true_claim,
+    wording_of,
+    words,
+)
 from vlm.data.toybox.still_facts import (
     BANDS,
     PLACES,
@@ -102,7 +111,7 @@ def test_ways_go_clockwise_from_up() -> None:
 @given(st.integers(0, 119), st.integers(0, 10_000))
 def test_a_caption_holds_and_its_negatives_are_false_in_exactly_one_attribute(row: int, seed: int) -> None:
     frame = scene(frames(), row)
-    own, *others = captions_with_negatives(frame, Dice(seed), negatives=3)
+    own, *others = captions_with_negatives(true_claim(frame, Dice(seed)), frame, Dice(seed), negatives=3)
     assert holds(own.claim, frame)
     for other in others:
         assert not may_hold(other.claim, frame)
@@ -165,12 +174,16 @@ def test_captions_use_no_word_that_is_not_listed() -> None:
 
 def test_the_same_dice_give_the_same_captions() -> None:
     frame = scene(frames(), 3)
-    assert captions_with_negatives(frame, Dice("a"), negatives=3) == captions_with_negatives(frame, Dice("a"), negatives=3)
+    claim = true_claim(frame, Dice("a"))
+    assert captions_with_negatives(claim, frame, Dice("a"), negatives=3) == captions_with_negatives(claim, frame, Dice("a"), negatives=3)
 
 
 def test_a_whole_batch_is_judged_as_each_pair_is() -> None:
     batch = frames()[np.arange(30)]
-    claims = [other.claim for row in range(30) for other in captions_with_negatives(scene(batch, row), Dice("batch", row), negatives=3)]
+    claims = []
+    for row in range(30):
+        frame, dice = scene(batch, row), Dice("batch", row)
+        claims += [other.claim for other in captions_with_negatives(true_claim(frame, dice), frame, dice, negatives=3)]
     claims = [replace(claim, relation=None) for claim in claims]  # a batch lets relations pass
     each = [[may_hold(claim, scene(batch, row)) for row in range(30)] for claim in claims]
     np.testing.assert_array_equal(possible(claims, batch), each)
