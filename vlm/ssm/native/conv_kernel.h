@@ -28,8 +28,6 @@ INLINE Vec conv_at(const Conv &conv, const Walk &x, int64_t step, int64_t channe
     return conv_linear(conv, x, step, channel, lanes);
 }
 
-INLINE Vec conv_sigmoid(Vec x) { return 1.0f / (1.0f + exponential(-x)); }
-
 INLINE int64_t lanes_at(int64_t d, int64_t channel) { return d - channel < LANES ? d - channel : LANES; }
 
 static void conv_forward(const Conv &conv, const Item &item, int64_t begin, int64_t end) {
@@ -38,7 +36,7 @@ static void conv_forward(const Conv &conv, const Item &item, int64_t begin, int6
         for (int64_t channel = 0; channel < conv.d; channel += LANES) {
             const int64_t lanes = lanes_at(conv.d, channel);
             const Vec linear = conv_at(conv, x, step, channel, lanes);
-            write(out, step, channel, lanes, linear * conv_sigmoid(linear));
+            write(out, step, channel, lanes, linear * logistic(linear));
         }
 }
 
@@ -71,7 +69,7 @@ static void conv_backward(const Conv &conv, const Item &item, int64_t begin, int
     for (int64_t step = begin; step < last; step++)
         for (int64_t channel = 0; channel < conv.d; channel += LANES) {
             const int64_t lanes = lanes_at(conv.d, channel);
-            const Vec linear = conv_at(conv, x, step, channel, lanes), open = conv_sigmoid(linear);
+            const Vec linear = conv_at(conv, x, step, channel, lanes), open = logistic(linear);
             const Vec slope = read(grad_out, step, channel, lanes) * open * (1.0f + linear * (1.0f - open));
             store(scratch + (step - begin) * width + channel, slope);
         }

@@ -4,8 +4,6 @@
 // most FORWARD_STATES. Around that loop, tile by tile, rows are read and written in loops of independent steps, so that many cache misses
 // are under way at once.
 
-constexpr float LOG2_E = 1.44269504088896f, LN_2 = 0.693147180559945f;
-
 INLINE int64_t groups_of_chunk(const Scan &scan, int64_t chunk) {
     const int64_t channels = scan.d - chunk * CHUNK < CHUNK ? scan.d - chunk * CHUNK : CHUNK;
     return (channels + LANES - 1) / LANES;
@@ -15,7 +13,14 @@ INLINE float *checkpoint(const Scan &scan, int64_t tile, int64_t channel, int64_
     return scan.checkpoints + (tile * round_up(scan.d, 16) + channel) * states;
 }
 
-template <int STATES>
+// The largest size in each lane of some vectors.
+INLINE Vec largest_of(const float *vectors, int64_t count) {
+    Vec largest = {};
+    for (int64_t k = 0; k < count; k++) largest = larger(largest, magnitude(load(vectors + k * LANES)));
+    return largest;
+}
+
+template <int STATES, bool MILD>
 static void forward_states(const float *A, float *state, const float *delta, const float *input, const float *B, const float *C, float *y,
                            int64_t steps, int64_t states, bool first, const Ahead &ahead) {
     Vec h[STATES];
@@ -28,7 +33,7 @@ static void forward_states(const float *A, float *state, const float *delta, con
         Vec even = first ? Vec{} : load(y + s * LANES), odd = {};
 #pragma GCC unroll 16
         for (int k = 0; k < STATES; k++) {
-            h[k] = decay(step * load(A + k * LANES)) * h[k] + in * b[k];
+            h[k] = decay<MILD>(step * load(A + k * LANES)) * h[k] + in * b[k];
             if (k % 2) odd += h[k] * c[k];
             else even += h[k] * c[k];
         }
@@ -38,21 +43,56 @@ static void forward_states(const float *A, float *state, const float *delta, con
     for (int k = 0; k < STATES; k++) store(state + k * LANES, h[k]);
 }
 
+template <bool MILD>
 static void forward_tile(const float *A, float *state, const float *delta, const float *input, const float *B, const float *C, float *y,
                          int64_t steps, int64_t states, const Ahead &ahead) {
     for (int64_t k = 0; k < states;) {
         const int64_t left = states - k;
         const int64_t at = k * LANES;
         if (left >= 16 && FORWARD_STATES >= 16) {
-            forward_states<16>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
+            forward_states<16, MILD>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
             k += 16;
         } else if (left >= 8) {
-            forward_states<8>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
+            forward_states<8, MILD>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
             k += 8;
         } else {
-            forward_states<4>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
+            forward_states<4, MILD>(A + at, state + at, delta, input, B + k, C + k, y, steps, states, k == 0, ahead);
             k += 4;
         }
+    }
+}
+
+// Step sizes and inputs of a tile for one group of channels; returns the largest step in each lane.
+template <bool WHOLE, bool SOFT>
+static Vec read_steps(const Scan &scan, const Walk &u_rows, const Walk &delta_rows, int64_t begin, int64_t steps, int64_t channel,
+                      float *delta, float *input) {
+    const int64_t lanes = WHOLE ? LANES : lanes_of(scan, channel);
+    const Vec bias = per_channel(scan.delta_bias, channel, lanes);
+    Vec longest = {};
+    for (int64_t s = 0; s < steps; s++) {
+        Vec step = read<WHOLE>(delta_rows, begin + s, channel, lanes) + bias;
+        if (SOFT) step = softplus(step);
+        longest = larger(longest, magnitude(step));
+        store(delta + s * LANES, step);
+        store(input + s * LANES, step * read<WHOLE>(u_rows, begin + s, channel, lanes));
+    }
+    return longest;
+}
+
+// The outputs of a tile for one group of channels, from what the states give.
+template <bool WHOLE>
+static void write_steps(const Scan &scan, const Walk &u_rows, const Walk &z_rows, const Walk &out_rows, int64_t begin, int64_t steps,
+                        int64_t channel, const float *y) {
+    const int64_t lanes = WHOLE ? LANES : lanes_of(scan, channel);
+    const Vec skip = per_channel(scan.D, channel, lanes);
+    const bool gated = scan.z.data;
+    for (int64_t s = 0; s < steps; s++) {
+        Vec out = load(y + s * LANES) + skip * read<WHOLE>(u_rows, begin + s, channel, lanes);
+        if (gated) {
+            const Vec gate = read<WHOLE>(z_rows, begin + s, channel, lanes);
+            out *= gate * logistic(gate);
+        }
+        write<WHOLE>(out_rows, begin + s, channel, lanes, out);
     }
 }
 
@@ -75,6 +115,7 @@ static void forward(const Scan &scan, int64_t item_number, int64_t chunk, float 
     }
     const Walk u_rows = walk(scan.u, item, scan.reverse), delta_rows = walk(scan.delta, item, scan.reverse);
     const Walk z_rows = walk(scan.z, item, scan.reverse), out_rows = walk(scan.out, item, scan.reverse);
+    const bool whole = !(scan.u.type | scan.delta.type | scan.z.type | scan.out.type);
     for (int64_t begin = 0; begin < item.length; begin += TILE) {
         const int64_t steps = item.length - begin < TILE ? item.length - begin : TILE;
         read_weights(scan.B, item, scan.reverse, begin, steps, n, states, B);
@@ -84,13 +125,10 @@ static void forward(const Scan &scan, int64_t item_number, int64_t chunk, float 
             float *h = state + g * group_floats;
             if (scan.checkpoints)
                 __builtin_memcpy(checkpoint(scan, item.first_tile + begin / TILE, channel, states), h, 4 * group_floats);
-            const Vec bias = per_channel(scan.delta_bias, channel, lanes), skip = per_channel(scan.D, channel, lanes);
-            for (int64_t s = 0; s < steps; s++) {
-                Vec step = read(delta_rows, begin + s, channel, lanes) + bias;
-                if (scan.softplus) step = softplus(step);
-                store(delta + s * LANES, step);
-                store(input + s * LANES, step * read(u_rows, begin + s, channel, lanes));
-            }
+            const auto read_them = whole && lanes == LANES ? (scan.softplus ? read_steps<true, true> : read_steps<true, false>)
+                                                           : (scan.softplus ? read_steps<false, true> : read_steps<false, false>);
+            const Vec longest = read_them(scan, u_rows, delta_rows, begin, steps, channel, delta, input);
+            const bool mild = is_mild(longest * largest_of(A + g * group_floats, states));
             Ahead ahead;
             if (scan.z.data) ahead.add(z_rows, begin, channel);
             ahead.add(out_rows, begin, channel);
@@ -101,16 +139,8 @@ static void forward(const Scan &scan, int64_t item_number, int64_t chunk, float 
                 ahead.add(u_rows, begin + TILE, first_channel);
                 ahead.add(delta_rows, begin + TILE, first_channel);
             }
-            forward_tile(A + g * group_floats, h, delta, input, B, C, y, steps, states, ahead);
-            for (int64_t s = 0; s < steps; s++) {
-                Vec out = load(y + s * LANES);
-                if (scan.D) out += skip * read(u_rows, begin + s, channel, lanes);
-                if (scan.z.data) {
-                    const Vec gate = read(z_rows, begin + s, channel, lanes);
-                    out *= gate * logistic(gate);
-                }
-                write(out_rows, begin + s, channel, lanes, out);
-            }
+            (mild ? forward_tile<true> : forward_tile<false>)(A + g * group_floats, h, delta, input, B, C, y, steps, states, ahead);
+            (whole && lanes == LANES ? write_steps<true> : write_steps<false>)(scan, u_rows, z_rows, out_rows, begin, steps, channel, y);
         }
     }
     for (int64_t g = 0; g < groups; g++) {

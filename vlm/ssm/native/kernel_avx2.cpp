@@ -1,4 +1,5 @@
 // The kernels for AVX2 and FMA: compiled with those flags, called only where the processor has them.
+#include <immintrin.h>
 #include <initializer_list>
 
 #include "conv.h"

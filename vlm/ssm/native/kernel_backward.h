@@ -6,7 +6,7 @@
 //     grad of delta u = sum of dh B over n        of delta A = w        of B = dh delta u        of C = g h
 // where g is the gradient before the gate.
 
-template <int STATES>
+template <int STATES, bool MILD>
 static void recompute_states(const float *A, const float *state, const float *delta, const float *input, const float *g, const float *B,
                              const float *C, float *y, float *grad_C, float *decays, float *before, int64_t steps, int64_t states, bool first,
                              const Ahead &ahead) {
@@ -21,7 +21,7 @@ static void recompute_states(const float *A, const float *state, const float *de
         Vec sum = first ? Vec{} : load(y + s * LANES);
 #pragma GCC unroll 16
         for (int k = 0; k < STATES; k++) {
-            const Vec a = decay(step * load(A + k * LANES));
+            const Vec a = decay<MILD>(step * load(A + k * LANES));
             store(decay_row + k * LANES, a);
             store(before_row + k * LANES, h[k]);
             h[k] = a * h[k] + in * b[k];
@@ -71,11 +71,11 @@ struct Tile {
     float *grad_B, *grad_C;                                             // (step, states, LANES), summed over the chunk's groups
 };
 
-template <int STATES>
+template <int STATES, bool MILD>
 static void backward_block(const Tile &tile, int64_t k, const float *A, const float *state, float *carried, float *grad_A, int64_t steps,
                            int64_t states, const Ahead &reads, const Ahead &writes) {
     const int64_t at = k * LANES;
-    recompute_states<STATES>(A + at, state + at, tile.delta, tile.input, tile.g, tile.B + k, tile.C + k, tile.y, tile.grad_C + at, tile.decays,
+    recompute_states<STATES, MILD>(A + at, state + at, tile.delta, tile.input, tile.g, tile.B + k, tile.C + k, tile.y, tile.grad_C + at, tile.decays,
                              tile.before, steps, states, k == 0, reads);
     backward_states<STATES>(A + at, carried + at, grad_A + at, tile.delta, tile.input, tile.g, tile.B + k, tile.C + k, tile.grad_input,
                             tile.grad_decay, tile.grad_B + at, tile.decays, tile.before, steps, states, k == 0, writes);
@@ -110,6 +110,7 @@ static void backward_item(const Scan &scan, int64_t item_number, int64_t chunk, 
         for (int64_t group = 0; group < groups; group++) {
             const int64_t channel = first_channel + group * LANES, lanes = lanes_of(scan, channel);
             const Vec bias = per_channel(scan.delta_bias, channel, lanes), skip = per_channel(scan.D, channel, lanes);
+            Vec longest = {};
             for (int64_t s = 0; s < steps; s++) {
                 Vec step = read(delta_rows, begin + s, channel, lanes) + bias, slope = all(1.0f);
                 if (scan.softplus) step = softplus(step, &slope);
@@ -120,6 +121,7 @@ static void backward_item(const Scan &scan, int64_t item_number, int64_t chunk, 
                     store(tile.gate + s * LANES, g * open * (1.0f + gate * (1.0f - open)));
                     g *= gate * open;
                 }
+                longest = larger(longest, magnitude(step));
                 store(tile.delta + s * LANES, step);
                 store(tile.slope + s * LANES, slope);
                 store(tile.u + s * LANES, u);
@@ -127,6 +129,7 @@ static void backward_item(const Scan &scan, int64_t item_number, int64_t chunk, 
                 store(tile.g + s * LANES, g);
             }
             const float *A_group = A + group * group_floats, *state = checkpoint(scan, item.first_tile + number, channel, states);
+            const bool mild = is_mild(longest * largest_of(A_group, states));
             float *carry = carried + group * group_floats, *sum_A = grad_A + group * group_floats;
             Ahead reads, writes;
             if (group + 1 < groups) {
@@ -140,8 +143,9 @@ static void backward_item(const Scan &scan, int64_t item_number, int64_t chunk, 
             if (scan.z.data) writes.add(grad_z_rows, begin, channel);
             for (int64_t k = 0; k < states;) {
                 const bool wide = states - k >= 8 && BACKWARD_STATES >= 8;
-                if (wide) backward_block<8>(tile, k, A_group, state, carry, sum_A, steps, states, reads, writes);
-                else backward_block<4>(tile, k, A_group, state, carry, sum_A, steps, states, reads, writes);
+                const auto run = wide ? (mild ? backward_block<8, true> : backward_block<8, false>)
+                                      : (mild ? backward_block<4, true> : backward_block<4, false>);
+                run(tile, k, A_group, state, carry, sum_A, steps, states, reads, writes);
                 k += wide ? 8 : 4;
             }
             Vec sum_D = load(grad_D + group * LANES), sum_bias = load(grad_bias + group * LANES);

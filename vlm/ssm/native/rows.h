@@ -32,7 +32,10 @@ struct Ahead {
     }
 };
 
+// WHOLE says that rows are float32 and lanes are LANES.
+template <bool WHOLE = false>
 INLINE Vec read(const Walk &rows, int64_t step, int64_t channel, int64_t lanes) {
+    if (WHOLE) return load(rows.floats(step) + channel);
     if (rows.type == FLOAT32) {
         const float *from = rows.floats(step) + channel;
         if (lanes == LANES) return load(from);
@@ -47,7 +50,9 @@ INLINE Vec read(const Walk &rows, int64_t step, int64_t channel, int64_t lanes) 
     return load_bfloat16(padded);
 }
 
+template <bool WHOLE = false>
 INLINE void write(const Walk &rows, int64_t step, int64_t channel, int64_t lanes, Vec value) {
+    if (WHOLE) return store(rows.floats(step) + channel, value);
     if (rows.type == FLOAT32) {
         float *to = rows.floats(step) + channel;
         if (lanes == LANES) store(to, value);
