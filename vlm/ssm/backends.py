@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from vlm.errors import BackendUnavailable, InputError
@@ -31,15 +32,13 @@ class Backend:
     """One row of the table. Its module is imported when it is first looked at: some need packages that may not be there."""
 
     name: str
-    module: str
+    module: Callable[[], Scanner]
     purpose: str
 
     def missing(self) -> str | None:
         """Why the backend cannot run on this machine; None where it can."""
-        try:
-            return self.load().missing()
-        except ImportError as error:
-            return f"cannot be imported: {error}"
+        reason: str | None = _why_missing(self.name)
+        return reason
 
     def unsupported(self, inputs: ScanInputs) -> str | None:
         """Why the backend, which is not missing, cannot take ``inputs``; None where it can."""
@@ -47,15 +46,55 @@ class Backend:
 
     def load(self) -> Scanner:
         """Its module."""
-        return cast(Scanner, import_module(self.module))
+        return self.module()
+
+
+# A trace cannot follow a look at files, and need not: nothing is installed while a program runs.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _why_missing(name: str) -> str | None:
+    try:
+        return _by_name(name).load().missing()
+    except ImportError as error:
+        return f"cannot be imported: {error}"
+
+
+# Import statements, because torch.compile can trace those.
+def _native() -> Scanner:
+    from vlm.ssm import native
+
+    return native
+
+
+def _triton() -> Scanner:
+    from vlm.ssm import triton_scan
+
+    return triton_scan
+
+
+def _mamba_ssm() -> Scanner:
+    from vlm.ssm import external
+
+    return external
+
+
+def _torch() -> Scanner:
+    from vlm.ssm import fallback
+
+    return fallback
+
+
+def _reference() -> Scanner:
+    from vlm.ssm import reference
+
+    return reference
 
 
 BACKENDS = (
-    Backend("native", "vlm.ssm.native", "C++ on the CPU, forward and backward fused"),
-    Backend("triton", "vlm.ssm.triton_scan", "GPU kernels in Triton"),
-    Backend("mamba_ssm", "vlm.ssm.external", "the official CUDA kernel"),
-    Backend("torch", "vlm.ssm.fallback", "chunks in plain torch, where nothing was compiled"),
-    Backend("reference", "vlm.ssm.reference", "the recurrence step by step: the truth, and slow"),
+    Backend("native", _native, "C++ on the CPU, forward and backward fused"),
+    Backend("triton", _triton, "GPU kernels in Triton"),
+    Backend("mamba_ssm", _mamba_ssm, "the official CUDA kernel"),
+    Backend("torch", _torch, "chunks in plain torch, where nothing was compiled"),
+    Backend("reference", _reference, "the recurrence step by step: the truth, and slow"),
 )
 # The reference is only ever asked for by name.
 AUTO_ORDER = ("native", "triton", "mamba_ssm", "torch")

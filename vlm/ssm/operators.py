@@ -1,6 +1,7 @@
-"""Makes a torch operator of a pair of functions that scan forward and backward: with a schema, autograd, and fake kernels for compilers.
+"""Makes torch operators of functions that scan: with a schema, autograd, and fake kernels for compilers.
 
-A backend that computes gradients itself defines its operator here, so that all have one schema and one way of saving tensors.
+A backend that computes gradients itself defines its operator of a pair of functions, forward and backward; one that is made of torch's own
+operators has a composite one. All have one schema, and one way of saving tensors.
 """
 
 from __future__ import annotations
@@ -104,6 +105,26 @@ def define_operator(
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs.floats.values())
         tensors = (getattr(inputs, name) for name in TENSOR_NAMES)
         out, last_state, _ = scan(*tensors, inputs.delta_softplus, inputs.reverse, keep)
+        return out, last_state
+
+    return call
+
+
+def define_composite(
+    name: str, scan: Callable[[ScanInputs, Any], tuple[Tensor, Tensor]], *, option: str
+) -> Callable[[ScanInputs, Any], tuple[Tensor, Tensor]]:
+    """Registers ``vlm::{name}`` as a composition of torch's operators, through which autograd and compilers see; returns what calls it.
+
+    Args:
+        option: the schema of one more argument, which ``scan`` takes after the inputs.
+    """
+    torch.library.define(f"vlm::{name}", f"({_ARGUMENTS}, {option}) -> (Tensor, Tensor)")
+    torch.library.impl(f"vlm::{name}", "CompositeImplicitAutograd", lambda *given: scan(ScanInputs(*given[:-1]), given[-1]))
+    operator = getattr(torch.ops.vlm, name)
+
+    def call(inputs: ScanInputs, chosen: Any) -> tuple[Tensor, Tensor]:
+        tensors = (getattr(inputs, name) for name in TENSOR_NAMES)
+        out, last_state = operator(*tensors, inputs.delta_softplus, inputs.reverse, chosen)
         return out, last_state
 
     return call

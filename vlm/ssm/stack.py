@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,14 @@ from vlm.ssm.attention import Attention
 from vlm.ssm.blocks import DBM, Combine, Mamba, ViM
 from vlm.ssm.branch import undecayed
 from vlm.ssm.packed import check_tokens, item_of_row, packing_of
+from vlm.ssm.state import MambaState
 
 MixerName = Literal["mamba", "vim", "dbm", "attention"]
 NormName = Literal["layer", "rms"]
 NORM_EPSILON = 1e-5
+
+# What a stack of Mamba layers carries from one chunk of a stream to the next: the memory of each layer.
+StackState = tuple[MambaState, ...]
 
 
 class Mixer(Protocol):
@@ -143,7 +147,30 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor, mask: Tensor | None = None, *, cu_seqlens: Tensor | None = None) -> Tensor:
         """The residual stream (b, t, d_model), in its own type, after the layer; at pads it is left as it was, but for a feed-forward."""
-        mixed = self.mixer(_norm(self.norm, h), mask, cu_seqlens=cu_seqlens)
+        return self._add(h, self.mixer(_norm(self.norm, h), mask, cu_seqlens=cu_seqlens), cu_seqlens)
+
+    def forward_on(self, h: Tensor, state: MambaState, *, cu_seqlens: Tensor | None = None) -> tuple[Tensor, MambaState]:
+        """The stream of a chunk that follows ``state``, and the state after it.
+
+        Raises:
+            InputError: the mixer is no Mamba, or the state not of these items.
+        """
+        mixed, state = self.streaming_mixer()(_norm(self.norm, h), cu_seqlens=cu_seqlens, state=state, return_state=True)
+        return self._add(h, mixed, cu_seqlens), state
+
+    def step(self, h_t: Tensor, state: MambaState) -> tuple[Tensor, MambaState]:
+        """The stream (b, d_model) of the next token of each item, and the state after it; raises as ``forward_on``."""
+        mixed, state = self.streaming_mixer().step(_norm(self.norm, h_t), state)
+        return self._add(h_t[:, None], mixed[:, None], None)[:, 0], state
+
+    def streaming_mixer(self) -> Mamba:
+        """The mixer, where it sees only what came before; InputError where it sees more."""
+        if not isinstance(self.mixer, Mamba):
+            raise InputError(f"only 'mamba' carries a state from chunk to chunk, got a layer of {type(self.mixer).__name__}")
+        return self.mixer
+
+    def _add(self, h: Tensor, mixed: Tensor, cu_seqlens: Tensor | None) -> Tensor:
+        """The stream with what was mixed, and with what the feed-forward makes of both."""
         h = h + self.dropout(self._drop_items(mixed, cu_seqlens))
         if self.ffn is not None and self.ffn_norm is not None:
             h = h + self.dropout(self._drop_items(self.ffn(_norm(self.ffn_norm, h)), cu_seqlens))
@@ -184,6 +211,39 @@ class Stack(nn.Module):
             h = layer(h, cu_seqlens=cu_seqlens)
         h = _norm(self.norm_f, h)
         return h if packing is None else packing.unpack(h)
+
+    def forward_on(self, x: Tensor, states: StackState, *, cu_seqlens: Tensor | None = None) -> tuple[Tensor, StackState]:
+        """Tokens after all layers for a chunk (b, t, d_model) that follows ``states``, and the states after it.
+
+        The whole equals any split into chunks, and equals one ``step`` after the other. ``states`` are not changed.
+
+        Raises:
+            InputError: a mixer is no Mamba, a shape breaks its rule, or the states are not of these items and layers.
+        """
+        check_tokens(x, None, cu_seqlens, self.d_model)
+        return self._through(x, states, lambda layer, h, state: layer.forward_on(h, state, cu_seqlens=cu_seqlens))
+
+    def init_state(self, batch: int) -> StackState:
+        """The states of all layers before the first token of ``batch`` items; raises as ``forward_on``."""
+        return tuple(layer.streaming_mixer().init_state(batch) for layer in self._layers())
+
+    def step(self, x_t: Tensor, states: StackState) -> tuple[Tensor, StackState]:
+        """The next token (b, d_model) of each item after all layers, and the states after it; raises as ``forward_on``."""
+        return self._through(x_t, states, Layer.step)
+
+    def _layers(self) -> list[Layer]:
+        return cast(list[Layer], list(self.layers))
+
+    def _through(
+        self, x: Tensor, states: StackState, run: Callable[[Layer, Tensor, MambaState], tuple[Tensor, MambaState]]
+    ) -> tuple[Tensor, StackState]:
+        if len(states) != len(self.layers):
+            raise InputError(f"states must hold one state for each of {len(self.layers)} layers, got {len(states)}; start from init_state")
+        h, after = x.to(torch.promote_types(x.dtype, torch.float32)), []
+        for layer, state in zip(self._layers(), states, strict=True):
+            h, state = run(layer, h, state)
+            after.append(state)
+        return _norm(self.norm_f, h), tuple(after)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that an optimiser must not decay: rates, skips, step sizes, and the norms."""

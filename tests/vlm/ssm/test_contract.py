@@ -289,20 +289,26 @@ def test_gradients_are_those_of_differences_in_float64():
     assert torch.autograd.gradcheck(scan, [value.requires_grad_() for value in floats.values()], fast_mode=True)
 
 
-OPERATORS = ["torch_scan", pytest.param("native_scan", marks=native)]
+# Each with what it takes after the arguments of all.
+OPERATORS = [
+    ("reference_scan", "euler"),
+    ("torch_scan", True),
+    pytest.param(("native_scan", True), marks=native),
+]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's own check looks at one
 @pytest.mark.parametrize("layout", ["plain", "lengths", "cu_seqlens"])
-@pytest.mark.parametrize("name", OPERATORS)
-def test_operators_pass_the_checks_of_torch(name: str, layout: str):
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_operators_pass_the_checks_of_torch(operator: tuple[str, object], layout: str):
     changes = {"lengths": {"lengths": torch.tensor([9, 3])}, "cu_seqlens": {"cu_seqlens": torch.tensor([0, 4, 9])}}.get(layout, {})
     asked = problem(1 if layout == "cu_seqlens" else 2, 9, 5, 4, dtype=torch.float32, **changes)
     arguments = [
         value.requires_grad_() if isinstance(value, Tensor) and value.is_floating_point() else value for value in asked.arguments().values()
     ]
+    name, option = operator
     selective_scan(**asked.arguments(), backend=name.removesuffix("_scan"))  # defines the operator
-    torch.library.opcheck(getattr(torch.ops.vlm, name), (*arguments, True))
+    torch.library.opcheck(getattr(torch.ops.vlm, name), (*arguments, option))
 
 
 @pytest.mark.parametrize("name", ["reference", "torch", pytest.param("native", marks=native)])

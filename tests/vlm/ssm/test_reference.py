@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vlm.ssm.problems import TOLERANCE, distance, naive, problem, run
+from vlm.errors import InputError
 from vlm.ssm import reference
 from vlm.ssm.inputs import ScanInputs
 from vlm.ssm.scan import selective_scan
@@ -45,6 +46,35 @@ def test_gradients_pass_gradcheck_in_float64():
         return selective_scan(**replaced, return_last_state=True, backend="reference")
 
     assert torch.autograd.gradcheck(scan, [value.requires_grad_() for value in floats.values()])
+
+
+def test_second_gradients_pass_gradgradcheck_in_float64():
+    asked = problem(1, 4, 2, 2, cu_seqlens=torch.tensor([0, 3, 3, 4]))
+    floats = asked.floats()
+
+    def scan(*values: torch.Tensor) -> Any:
+        replaced = asked.arguments() | dict(zip(floats, values, strict=True))
+        return selective_scan(**replaced, return_last_state=True, backend="reference")
+
+    assert torch.autograd.gradgradcheck(scan, [value.requires_grad_() for value in floats.values()], fast_mode=True)
+
+
+def test_one_step_of_zero_order_hold_worked_out_by_hand():
+    # delta = ln 2 and A = -1: A_bar = 1/2, B_bar = (1 - 1/2) B. From h = 4 with u = 3, B = 10: h = 4/2 + 10 * 3/2 = 17; C = 2, D = 1: 37.
+    # Euler takes ln 2 instead of 1/2 for B_bar / B: h = 2 + 30 ln 2.
+    def number(value: float, *shape: int) -> torch.Tensor:
+        return torch.full(shape, value, dtype=torch.float64)
+
+    u, delta, A = number(3, 1, 1, 1), number(2, 1, 1, 1).log(), number(-1, 1, 1)
+    inputs = ScanInputs(u, delta, A, number(10, 1, 1, 1), number(2, 1, 1, 1), D=number(1, 1), initial_state=number(4, 1, 1, 1))
+    output, state = reference.scan(inputs, discretisation="zoh")
+    assert (output.item(), state.item()) == pytest.approx((37, 17), rel=1e-12)
+    assert reference.scan(inputs)[1].item() == pytest.approx(2 + 30 * delta.item(), rel=1e-12)
+
+
+def test_a_discretisation_that_is_unknown_is_refused():
+    with pytest.raises(InputError, match="discretisation must be 'euler' or 'zoh', got 'bilinear'"):
+        reference.scan(ScanInputs(**problem().arguments()), discretisation="bilinear")  # type: ignore[arg-type]
 
 
 def test_zero_order_hold_is_the_exact_solution_for_a_constant_input():
