@@ -16,10 +16,11 @@ from vlm.types import Hit
 from vlm.video.strip import Picture, filmstrip
 from vlm.video.supervise import SupervisedDecoder
 
-_PICTURES = 5
 _HEIGHT = 96
 _GAP = 6
-_STRIP_WIDTH = _PICTURES * 128 + (_PICTURES - 1) * _GAP
+# As many as fill a row when they are square; wide ones are fewer.
+_PICTURES = 6
+_STRIP_WIDTH = _PICTURES * _HEIGHT + (_PICTURES - 1) * _GAP
 _LINE = 22
 _PAPER, _INK, _FAINT, _MARK = (250, 250, 248), (20, 20, 20), (120, 120, 120), (200, 40, 40)
 
@@ -60,7 +61,7 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
         y += _LINE + _GAP
         for hit, strip in zip(row.hits, pictures, strict=True):
             draw.text((_GAP, y), f"{hit.rank}.", _MARK, font=small)
-            words = f"{stretch(hit.span.start, hit.span.end)}   {hit.score:.3f}   {shorten_path(hit.path, 70)}"
+            words = f"{stretch(hit.span.start, hit.span.end)}   {hit.score:.3f}   {shorten_path(hit.path, 62)}"
             draw.text((_GAP + 22, y), words, _FAINT, font=small)
             y += _LINE
             _paste(sheet, draw, strip, y)

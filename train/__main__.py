@@ -21,6 +21,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the log, the checkpoints and the result")
     parser.add_argument("--cache", type=Path, default=None, help="folder for rendered frames (default: OUT/cache)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, or begin where there is none")
+    parser.add_argument("--begin-with", type=Path, default=None, help="folder of a pocket: train its text tower on, before its image tower")
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
@@ -39,6 +40,7 @@ def main(words: list[str] | None = None) -> int:
             steps=given.steps,
             seed=given.seed,
             workers=threads,
+            begin_with=given.begin_with,
         )
     except (VlmError, OSError) as error:
         sys.stderr.write(f"{error}\n")

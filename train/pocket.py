@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vlm.data.toybox import language, still_captions
 from vlm.data.toybox.vocabulary import VERSION
-from vlm.encoders.pocket import Familiar, load_pocket, save_pocket
+from vlm.encoders.pocket import Familiar, load_pocket, open_towers, save_pocket
 from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
@@ -119,12 +119,15 @@ def train_pocket(
     steps: int | None = None,
     seed: int | None = None,
     workers: int = 1,
+    begin_with: Path | None = None,
 ) -> Path:
     """Train by a recipe and write the encoder's folder ``out/pocket``, which ``load_encoder("pocket:FOLDER")`` opens.
 
     Args:
         cache: where rendered frames are kept.
         steps, seed: of both stages, instead of the recipe's.
+        begin_with: folder of an encoder of the same architecture. The image stage is left out: its image tower is taken as it is, and the
+            text stage goes on from its text tower.
         workers: processes that render, and make batches where there is a GPU; a processor that trains has no time for them.
 
     Raises:
@@ -134,8 +137,12 @@ def train_pocket(
     for stage in ("image_loop", "text_loop"):
         made[stage] = replace(made[stage], steps=steps or made[stage].steps, seed=made[stage].seed if seed is None else seed)
     training = Training(recipe.name, made, out, cache, resume=resume, workers=workers)
-    image = training.train_image()
-    return training.finish(image.vision, training.train_text(image))
+    if begin_with is None:
+        image, text = training.train_image(), training.new_text()
+    else:
+        image, text = training.open(begin_with)
+    training.train_text(image, text)
+    return training.finish(image.vision, text)
 
 
 class Training:
@@ -153,7 +160,7 @@ class Training:
         self._frames = self._open_cache(self._data)
         self._tokenizer = PocketTokenizer(words, context=self.config.context)
         steps = [made[stage].steps for stage in ("image_loop", "text_loop")]
-        self.trained = {"world": VERSION, "recipe": name, "seed": made["image_loop"].seed, "steps": steps}
+        self.trained: dict[str, Any] = {"world": VERSION, "recipe": name, "seed": made["image_loop"].seed, "steps": steps}
         self._identity = json.dumps([VERSION, asdict(self.config), asdict(self._data), words])
 
     def train_image(self) -> ImageTraining:
@@ -165,17 +172,36 @@ class Training:
         self._run(module, source, "image", self._identity)
         return module
 
-    def train_text(self, image: ImageTraining) -> PocketText:
-        """The text stage: a new text tower before what the image tower sees, averaged weights. The image tower's packing moves with it."""
+    def new_text(self) -> PocketText:
+        """A text tower before its training."""
+        torch.manual_seed(self._made["text_loop"].seed)
+        return PocketText(self.config)
+
+    def open(self, folder: Path) -> tuple[ImageTraining, PocketText]:
+        """The image tower of an encoder, with new heads, and its text tower."""
+        vision, text, held = open_towers(folder)
+        if held["model"] != asdict(self.config):
+            raise InputError(
+                f"the encoder in {str(folder)!r} is of another architecture: {held['model']}, the recipe {asdict(self.config)}"
+            )
+        torch.manual_seed(self._made["text_loop"].seed)
+        module = ImageTraining(self.config)
+        module.vision.load_state_dict(vision.state_dict())
+        module.vision.to(memory_format=torch.channels_last)
+        self.trained |= {"begun_with": held["trained"]}
+        self._identity = json.dumps([self._identity, held["sha256"]])
+        return module, text
+
+    def train_text(self, image: ImageTraining, text: PocketText) -> None:
+        """The text stage: texts before what the image tower sees; averaged weights. The image tower's packing moves with it."""
         text_data: TextDataConfig = self._made["text_data"]
         data = replace(self._data, batch_size=text_data.batch_size, negatives=text_data.negatives, turns=False, light=False)
-        torch.manual_seed(self._made["text_loop"].seed)
-        text = PocketText(self.config)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        image.vision.to(device)
         seen = seen_frames(image.vision, self._frames.pixels, seed=self._data.seed)
         module = TextTraining(text, image.vision.pack, image.heads, text_data.first_scale, seen)
         identity = json.dumps([self._identity, asdict(self._made["image_loop"]), asdict(text_data)])
         self._run(module, TextSource(StillsSource(data, self._frames, self._tokenizer)), "text", identity)
-        return text
 
     def _run(self, module: nn.Module, source: Source, stage: str, identity: str) -> None:
         """Train ``module``, and leave the averaged weights in it."""

@@ -4,6 +4,7 @@ what captions rarely say (the exact turn of a thing) would be lost to everything
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.data.toybox.splits import is_held_out_look
-from vlm.data.toybox.still_facts import PLACE_MARGIN, WAY_CERTAIN, WAYS, Claim, Mention, place_thirds
+from vlm.data.toybox.still_facts import PLACE_MARGIN, RELATION_CERTAIN, WAY_CERTAIN, WAYS, Claim, Mention, place_thirds
 from vlm.data.toybox.stills import CLEAR, UNCLEAR, Stills
 from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, RADII, SHAPES, SIZES, TEXTURES
 from vlm.encoders.pocket_model import GRID_SIDE
@@ -20,9 +21,13 @@ from vlm.encoders.pocket_model import GRID_SIDE
 # there because texts speak in choices: a vector's product with a text can rank "left, middle, right" only if each has a direction.
 CHOICES = {"shape": len(SHAPES), "texture": len(TEXTURES), "size": len(SIZES), "across": 3, "down": 3, "way": len(WAYS)}
 NUMBERS = 5
+# Of which of two things the colours stand for, and along which axis: the first is left of, or above, the second.
+PAIRS = tuple(combinations(range(len(COLOURS)), 2))
+AXES = 2
 LAYOUT = (1, *CHOICES.values(), NUMBERS)
 PER_COLOUR = sum(LAYOUT)
 MOST_THINGS = 8
+WHOLE = (len(COLOURS) * PER_COLOUR, len(PAIRS) * AXES, MOST_THINGS + 1, len(BACKDROPS))
 # Standard deviations that bring radius and place to about unit variance, as sine and cosine nearly have.
 RADIUS_SCALE, PLACE_SCALE = 0.04, 0.25
 # A squared error of a hundredth matters, a cross-entropy of a hundredth does not.
@@ -38,7 +43,8 @@ WEIGHTS = dict.fromkeys(CHOICES, 1.0) | {"shape": 2.0, "texture": 4.0}
 
 
 class Heads(nn.Module):
-    """Linear heads on unit vectors (n, d): everything about the thing of each colour, how many there are, and the backdrop.
+    """Linear heads on unit vectors (n, d): everything about the thing of each colour, how two stand to each other, how many there are, and
+    the backdrop.
 
     ``of_queries`` asks the same of what each query found, before all is packed into the vector: one head for all colours, so that it
     learns eight times as fast what a star looks like. Only the image tower is kept of all this.
@@ -46,15 +52,16 @@ class Heads(nn.Module):
 
     def __init__(self, dim: int, query_width: int, num_queries: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, len(COLOURS) * PER_COLOUR + MOST_THINGS + 1 + len(BACKDROPS))
+        self.linear = nn.Linear(dim, sum(WHOLE))
         self.thing = nn.Linear(query_width, PER_COLOUR)
         self.backdrop = nn.Linear(query_width * (num_queries - len(COLOURS)), len(BACKDROPS))
         self.scale = dim**0.5
 
     def forward(self, vectors: Tensor, target: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The losses by name, each a scalar; ``target`` as ``targets`` gives it."""
-        things, count, backdrop = self._read(vectors)
+        things, beside, count, backdrop = self._read(vectors)
         return _thing_losses(things, target) | {
+            "beside": _relation_loss(beside, target["beside"]),
             "count": _choice_loss(count, target["count"]),
             "backdrop": _choice_loss(backdrop, target["backdrop"]),
         }
@@ -71,17 +78,19 @@ class Heads(nn.Module):
 
         Nothing is asked about what a text leaves open, but that colours it does not name are about as likely as in any frame.
         """
-        things, count, backdrop = self._read(vectors)
+        things, beside, count, backdrop = self._read(vectors)
         presence, *choices, _ = torch.split(things, list(LAYOUT), dim=-1)
         asked = dict(zip(CHOICES, choices, strict=True)) | {"count": count, "backdrop": backdrop}
         losses = [_choice_loss(logits, target[name]) for name, logits in asked.items()]
+        losses.append(_relation_loss(beside, target["beside"]))
         return torch.stack([*losses, F.binary_cross_entropy_with_logits(presence[..., 0], target["presence"])]).sum()
 
-    def _read(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Things (n, 8, PER_COLOUR), count and backdrop of unit vectors (n, d)."""
+    def _read(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Things (n, 8, PER_COLOUR), relations (n, PAIRS, AXES), count and backdrop of unit vectors (n, d)."""
         out = self.linear(vectors * self.scale).float()
-        things, count, backdrop = torch.split(out, [len(COLOURS) * PER_COLOUR, MOST_THINGS + 1, len(BACKDROPS)], dim=-1)
-        return things.reshape(len(out), len(COLOURS), PER_COLOUR), count, backdrop
+        things, beside, count, backdrop = torch.split(out, list(WHOLE), dim=-1)
+        n = len(out)
+        return things.reshape(n, len(COLOURS), PER_COLOUR), beside.reshape(n, len(PAIRS), AXES), count, backdrop
 
 
 def _choice_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -90,9 +99,16 @@ def _choice_loss(logits: Tensor, target: Tensor) -> Tensor:
     return total / (target >= 0).sum().clamp(min=1)
 
 
+def _relation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean binary cross-entropy where ``target`` is 0 or 1 and not -1."""
+    asked = target >= 0
+    each = F.binary_cross_entropy_with_logits(logits, target.clamp(min=0).float(), reduction="none")
+    return (each * asked).sum() / asked.sum().clamp(min=1)
+
+
 def claim_targets(claims: Sequence[Claim]) -> dict[str, np.ndarray]:
-    """Labels for the heads as far as texts give them: presence (n, 8) float32; each of CHOICES (n, 8), count and backdrop (n,) int64, -1
-    where nothing is said. Of mentions without a colour nothing is known."""
+    """Labels for the heads as far as texts give them: presence (n, 8) float32; each of CHOICES (n, 8), beside (n, PAIRS, AXES), count and
+    backdrop (n,) int64, -1 where nothing is said. Of mentions without a colour nothing is known."""
     n, k = len(claims), len(COLOURS)
     presence = np.full((n, k), TYPICAL_PRESENCE, np.float32)
     choices = {name: np.full((n, k), -1) for name in CHOICES}
@@ -103,9 +119,17 @@ def claim_targets(claims: Sequence[Claim]) -> dict[str, np.ndarray]:
             presence[row, mention.colour] = 1.0
             for name, value in _claimed_choices(mention).items():
                 choices[name][row, mention.colour] = -1 if value is None else value
+    beside = np.full((n, len(PAIRS), AXES), -1)
+    for row, claim in enumerate(claims):
+        if claim.relation is None:
+            continue
+        (one, other), (axis, is_reverse) = (mention.colour for mention in claim.mentions[:2]), divmod(claim.relation, 2)
+        if one is not None and other is not None and one != other:
+            pair = PAIRS.index((min(one, other), max(one, other)))
+            beside[row, pair, axis] = int((one < other) != bool(is_reverse))
     count = np.array([-1 if claim.count is None or claim.counted is not None else claim.count for claim in claims])
     backdrop = np.array([-1 if claim.backdrop is None else claim.backdrop for claim in claims])
-    return {"presence": presence, **choices, "count": count, "backdrop": backdrop}
+    return {"presence": presence, **choices, "beside": beside, "count": count, "backdrop": backdrop}
 
 
 def _claimed_choices(mention: Mention) -> dict[str, int | None]:
@@ -154,6 +178,8 @@ def targets(truth: Stills) -> dict[str, np.ndarray]:
         known, clear: (n, 8) bool. numbers: (n, 8, 5) float32, to be read where clear.
         each of CHOICES: (n, 8) int64, -1 where there is nothing clear or a viewer could not tell. cell: (n, 8) int64, where on the grid the
             thing of each colour lies; GRID_SIDE ** 2 is nowhere, -1 not to be asked.
+        beside: (n, PAIRS, AXES) int64, 1 where the pair's first thing is left of, or above, its second, 0 the other way round, -1 where a
+            viewer could not tell.
         count, backdrop: (n,) int64; count is -1 where something unclear is in the frame.
         withheld_shapes: (n, 8, 8) bool and withheld_textures: (n, 8, 4) bool, the answers that would make a look that training withholds.
     """
@@ -171,6 +197,9 @@ def targets(truth: Stills) -> dict[str, np.ndarray]:
     )
     eighths = truth.angle * 4 / np.pi
     is_near = np.abs(eighths - eighths.round()) <= WAY_CERTAIN
+    one, other = np.array(PAIRS).T
+    gap = np.stack([value[:, other] - value[:, one] for value in (truth.x, truth.y)], axis=-1)  # (n, pairs, axes)
+    can_tell = (clear[:, one] & clear[:, other])[..., None] & (np.abs(gap) > RELATION_CERTAIN)
     colour = np.broadcast_to(np.arange(len(COLOURS)), truth.shape.shape)
     return {
         "withheld_shapes": WITHHELD[:, colour, truth.texture].transpose(1, 2, 0) & clear[..., None],
@@ -185,6 +214,7 @@ def targets(truth: Stills) -> dict[str, np.ndarray]:
         "way": np.where(clear & is_near, eighths.round().astype(np.int64) % len(WAYS), -1),
         "cell": np.where(clear, place[1] * GRID_SIDE + place[0], np.where(truth.clarity == UNCLEAR, -1, GRID_SIDE**2)),
         "numbers": numbers.astype(np.float32),
+        "beside": np.where(can_tell, (gap > 0).astype(np.int64), -1),
         "count": np.where((truth.clarity == UNCLEAR).any(axis=1), -1, clear.sum(axis=1)),
         "backdrop": truth.backdrop.astype(np.int64),
     }

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Library", "__version__"]
 
-__version__ = metadata.version("vlm-retrieval")
+try:
+    __version__ = metadata.version("vlm-retrieval")
+except metadata.PackageNotFoundError:  # a clone that nothing was installed from, such as the copy on a training machine
+    __version__ = "0+uninstalled"
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.splits import is_held_out_look
 from vlm.data.toybox.still_captions import captions_with_negatives, true_claim
-from vlm.data.toybox.still_facts import Claim, Mention, is_at, may_hold, points, scene
+from vlm.data.toybox.still_facts import Claim, Mention, is_at, is_related, may_hold, points, scene
 from vlm.data.toybox.stills import CLEAR
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, TEXTURES
 from vlm.encoders.pocket import WEIGHTS, load_pocket
@@ -27,7 +28,7 @@ from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
 from vlm.train.loop import _batches
 from vlm.train.pocket import ImageSource, TextSource, seen_frames, train_pocket, vocabulary
-from vlm.train.pocket_heads import CHOICES, PER_COLOUR, Heads, as_tensors, claim_targets, looking_loss, targets
+from vlm.train.pocket_heads import CHOICES, PAIRS, PER_COLOUR, Heads, as_tensors, claim_targets, looking_loss, targets
 from vlm.train.pocket_modules import ImageBatch, TextBatch, normalised
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
@@ -255,6 +256,45 @@ def test_claims_become_labels_of_what_they_say_and_of_nothing_else() -> None:
     assert all((found[name][1] == -1).all() for name in CHOICES)
     assert (found["shape"][1] == -1).all()
     assert (found["count"].tolist(), found["backdrop"].tolist()) == ([-1, 4], [-1, 1])
+
+
+def test_relations_are_those_of_the_centres(cache: FrameCache) -> None:
+    found = targets(cache.stills)["beside"]
+    for row in range(36):
+        sights = {sight.colour: sight for sight in scene(cache.stills, row).clear}
+        for number, (one, other) in enumerate(PAIRS):
+            for axis, (before, after) in enumerate(((0, 1), (2, 3))):
+                expected = -1
+                if one in sights and other in sights:
+                    is_before, is_after = (is_related(way, sights[one], sights[other], certain=True) for way in (before, after))
+                    expected = 1 if is_before else 0 if is_after else -1
+                assert found[row, number, axis] == expected
+
+
+@pytest.mark.parametrize(("relation", "expected"), [(0, (0, -1)), (1, (1, -1)), (2, (-1, 0)), (3, (-1, 1))])
+def test_a_claimed_relation_is_that_of_its_colours_in_their_own_order(relation: int, expected: tuple[int, int]) -> None:
+    blue_to_red = Claim((Mention(colour=5), Mention(colour=0)), relation=relation)
+    found = claim_targets([blue_to_red])["beside"][0]
+    assert tuple(found[PAIRS.index((0, 5))]) == expected
+    assert (found >= 0).sum() == 1
+
+
+def test_the_text_stage_can_go_on_from_an_encoder(recipe: Path, rendered: Path, tmp_path: Path) -> None:
+    first = train_pocket(recipe, tmp_path / "first", cache=rendered)
+    second = train_pocket(recipe, tmp_path / "second", cache=rendered, begin_with=first)
+    one, two = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
+    moved = {name for name in one if not torch.equal(one[name], two[name])}
+    assert all(name.startswith(("text.", "vision.pack.")) for name in moved)
+    assert "text.project.weight" in moved
+    assert json.loads((second / "config.json").read_text())["trained"]["begun_with"]["steps"] == [3, 3]
+
+
+def test_an_encoder_of_another_architecture_cannot_be_gone_on_with(recipe: Path, rendered: Path, tmp_path: Path) -> None:
+    first = train_pocket(recipe, tmp_path / "first", cache=rendered)
+    other = tmp_path / "other.toml"
+    other.write_text(recipe.read_text().replace("dim = 16", "dim = 24"))
+    with pytest.raises(InputError, match=r"another architecture.*'dim': 16.*'dim': 24"):
+        train_pocket(other, tmp_path / "second", cache=rendered, begin_with=first)
 
 
 def test_a_vector_that_shows_what_a_text_claims_costs_less(cache: FrameCache) -> None:

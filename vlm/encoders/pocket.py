@@ -98,18 +98,14 @@ def load_pocket(spec: str = SPEC, *, device: str = "auto", precision: str = "aut
     folder = SHIPPED if spec == SPEC else Path(spec.removeprefix(f"{SPEC}:")).expanduser().absolute()
     if not folder.is_dir():
         raise WeightsUnavailable(f"folder {str(folder)!r} of encoder {spec!r} does not exist")
-    held = read_json(folder / CONFIG)
-    config, preprocessing = _architecture(held, folder), _preprocessing(held, folder)
-    _check_hash(folder / WEIGHTS, str(held.get("sha256", "")))
-    tensors = {name: tensor.float() for name, tensor in read_tensors(folder / WEIGHTS).items()}
+    held, config, tensors = _read(folder)
+    preprocessing = _preprocessing(held, folder)
     words = read_json(folder / VOCABULARY).get("entries", [])
     try:
         tokenizer = PocketTokenizer(words, context=config.context)
     except InputError as error:
         raise WeightsUnavailable(f"{str(folder / VOCABULARY)!r} is damaged: {error}") from error
-    vision, text = PocketVision(config), PocketText(config)
-    _fill(vision, tensors, "vision", folder)
-    _fill(text, tensors, "text", folder)
+    vision, text = _towers(config, tensors, folder)
     familiar = None
     if "familiar.mean" in tensors:
         familiar = Familiar(tensors["familiar.mean"].numpy(), tensors["familiar.precision"].numpy(), float(held["familiar_limit"]))
@@ -127,6 +123,16 @@ def load_pocket(spec: str = SPEC, *, device: str = "auto", precision: str = "aut
         device=device,
         precision=precision,
     )
+
+
+def open_towers(folder: Path) -> tuple[PocketVision, PocketText, dict[str, Any]]:
+    """The towers in a folder, in float32 on the CPU, and its whole config; for training that goes on from them.
+
+    Raises:
+        WeightsUnavailable: as ``load_pocket``.
+    """
+    held, config, tensors = _read(folder)
+    return *_towers(config, tensors, folder), held
 
 
 def save_pocket(
@@ -166,6 +172,21 @@ def save_pocket(
     (folder / VOCABULARY).write_text(json.dumps({"entries": list(vocabulary)}, indent=0) + "\n", "utf-8")
     (folder / CONFIG).write_text(json.dumps(held, indent=2) + "\n", "utf-8")
     return folder
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], PocketConfig, dict[str, Tensor]]:
+    """Config, architecture and tensors of a folder, checked."""
+    held = read_json(folder / CONFIG)
+    config = _architecture(held, folder)
+    _check_hash(folder / WEIGHTS, str(held.get("sha256", "")))
+    return held, config, {name: tensor.float() for name, tensor in read_tensors(folder / WEIGHTS).items()}
+
+
+def _towers(config: PocketConfig, tensors: Mapping[str, Tensor], folder: Path) -> tuple[PocketVision, PocketText]:
+    vision, text = PocketVision(config), PocketText(config)
+    _fill(vision, tensors, "vision", folder)
+    _fill(text, tensors, "text", folder)
+    return vision, text
 
 
 def _architecture(held: Mapping[str, Any], folder: Path) -> PocketConfig:

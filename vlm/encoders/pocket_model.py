@@ -214,10 +214,13 @@ class TextLayer(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False) -> Tensor:
     """Multi-head attention of (n, q, c) over (n, s, c), heads of HEAD_WIDTH.
 
-    Written out: torch's fused kernel for processors takes most of a training step at lengths as short as these.
+    Written out for processors, where torch's fused kernel takes most of a training step at lengths as short as these.
     """
     n, q, c = query.shape
     query, key, value = (x.view(n, -1, c // HEAD_WIDTH, HEAD_WIDTH).transpose(1, 2) for x in (query, key, value))  # (n, head, ., width)
+    if query.is_cuda:
+        fused = F.scaled_dot_product_attention(query, key, value, is_causal=is_causal)
+        return fused.transpose(1, 2).reshape(n, q, c)
     scores = (query * HEAD_WIDTH**-0.5) @ key.transpose(-1, -2)
     if is_causal:
         later = torch.ones(q, q, dtype=torch.bool, device=scores.device).triu(1)

@@ -1,0 +1,169 @@
+"""Words and frames together: exact under padding, in the order that was asked for, and heads that read what they should."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vlm.errors import InputError
+from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, MatchHead, best_spans, stretch_centres
+from vlm.models.interaction import Fused, Interaction, InteractionConfig
+from vlm.types import Span
+
+CONFIG = InteractionConfig(text_dim=6, video_dim=8, width=12, num_layers=2, d_state=4, dropout=0.0)
+MIXERS = ("mamba", "vim", "dbm", "attention")
+
+
+class Whole(nn.Module):
+    """Interaction and every head."""
+
+    def __init__(self, config: InteractionConfig) -> None:
+        super().__init__()
+        self.interaction, self.ground = Interaction(config), GroundingHead(config.width)
+        self.match, self.answer = MatchHead(config.width), ClosedAnswerHead(config.width, ["red", "blue"])
+
+    def forward(
+        self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, mask: Tensor, durations: Tensor
+    ) -> dict[str, Tensor]:
+        fused = self.interaction(tokens, text_mask, frames, times, mask)
+        found = self.ground(fused, times, durations)
+        parts = {name: getattr(found, name) for name in ("foreground", "offsets", "saliency", "centres")}
+        return parts | {"match": self.match(fused), "answer": self.answer(fused), "text": fused.text, "video": fused.video}
+
+
+def whole(config: InteractionConfig = CONFIG) -> Whole:
+    torch.manual_seed(0)
+    return Whole(config).double()
+
+
+def item(q: int, t: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    tokens, frames = (torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((q, 6), (t, 8)))
+    return tokens, frames, torch.rand(t, generator=generator, dtype=torch.float64).cumsum(dim=0)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+@pytest.mark.parametrize("side", ["left", "right"])
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_an_item_in_a_batch_is_the_item_alone(mixer: str, side: str, data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=1, max_size=3))
+    model = whole(replace(CONFIG, mixer=mixer, text_side=side))  # type: ignore[arg-type]
+    b, most_words, most_frames = len(sizes), max(q for q, _ in sizes) + 1, max(t for _, t in sizes) + 2
+    tokens, frames = (torch.full((b, n, d), torch.nan, dtype=torch.float64) for n, d in ((most_words, 6), (most_frames, 8)))
+    times, durations = torch.zeros(b, most_frames, dtype=torch.float64), torch.zeros(b, dtype=torch.float64)
+    text_mask, mask = torch.zeros(b, most_words, dtype=torch.bool), torch.zeros(b, most_frames, dtype=torch.bool)
+    alone = []
+    for number, (q, t) in enumerate(sizes):
+        words, rows = (sorted(data.draw(st.permutations(range(most)))[:n]) for most, n in ((most_words, q), (most_frames, t)))
+        one = item(q, t, number)
+        tokens[number, words], frames[number, rows], times[number, rows] = one
+        text_mask[number, words], mask[number, rows] = True, True
+        durations[number] = one[2][-1] + 1
+        real = [torch.ones(1, n, dtype=torch.bool) for n in (q, t)]
+        alone.append((words, rows, model(one[0][None], real[0], one[1][None], one[2][None], real[1], durations[number : number + 1])))
+    together = model(tokens, text_mask, frames, times, mask, durations)
+    for number, (words, rows, one) in enumerate(alone):
+        for name, value in together.items():
+            own = value[number] if name in ("match", "answer") else value[number, words if name == "text" else rows]
+            torch.testing.assert_close(own, one[name][0], rtol=0, atol=1e-12 if name in ("text", "video") else 1e-6, msg=name)
+
+
+def test_inexact_masks_are_what_they_are_called() -> None:
+    tokens, frames, times = (part[None] for part in item(3, 5, 0))
+    padded = torch.cat([tokens, torch.zeros(1, 4, 6, dtype=torch.float64)], dim=1)
+    real, some = torch.ones(1, 3, dtype=torch.bool), torch.tensor([[True] * 3 + [False] * 4])
+    for exact in (True, False):
+        torch.manual_seed(0)
+        model = Interaction(replace(CONFIG, exact_masks=exact)).double()
+        difference = (model(tokens, real, frames, times).video - model(padded, some, frames, times).video).detach().abs().max()
+        assert (float(difference) < 1e-12) == exact
+
+
+def test_every_frame_sees_the_words_and_the_words_see_frames_where_the_mixer_looks_back() -> None:
+    tokens, frames, times = (part[None] for part in item(3, 5, 0))
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    for mixer, sees_back in (("mamba", False), ("dbm", True)):
+        model = whole(replace(CONFIG, mixer=mixer)).interaction  # type: ignore[arg-type]
+        own, other_text = model(tokens, mask, frames, times), model(tokens + torch.eye(6, dtype=torch.float64)[:3], mask, frames, times)
+        other_video = model(tokens, mask, frames + torch.eye(8, dtype=torch.float64)[:5], times)
+        assert float((own.video - other_text.video).detach().abs().amax(dim=-1).min()) > 1e-6
+        assert (float((own.text - other_video.text).detach().abs().max()) > 1e-9) == sees_back
+
+
+def test_a_text_without_words_is_refused() -> None:
+    tokens, frames, times = (part[None] for part in item(3, 5, 0))
+    with pytest.raises(InputError, match="at least one word"):
+        whole().interaction(tokens, torch.zeros(1, 3, dtype=torch.bool), frames, times)
+
+
+def test_words_of_another_width_are_refused() -> None:
+    _, frames, times = (part[None] for part in item(3, 5, 0))
+    with pytest.raises(InputError, match=r"\(1, q, 6\).*\(1, 3, 7\)"):
+        whole().interaction(torch.zeros(1, 3, 7), torch.ones(1, 3, dtype=torch.bool), frames, times)
+
+
+def test_a_centre_is_the_middle_of_what_a_frame_stands_for() -> None:
+    times, mask = torch.tensor([[0.0, 1.0, 9.0, 3.0]]), torch.tensor([[True, True, False, True]])
+    assert stretch_centres(times, torch.tensor([5.0]), mask).tolist() == [[0.5, 2.0, 0.0, 4.0]]
+
+
+def grounding(spans: list[tuple[float, float, float]], duration: float) -> Grounding:
+    """Frames whose proposals are these (start, end, logit)."""
+    starts, ends, logits = (torch.tensor(column, dtype=torch.float64)[None] for column in zip(*spans, strict=True))
+    centres = (starts + ends) / 2
+    offsets = torch.stack([centres - starts, ends - centres], dim=-1)
+    return Grounding(logits, offsets, logits, centres, torch.ones_like(logits, dtype=torch.bool))
+
+
+def test_spans_lie_within_the_video_best_first_and_near_doubles_are_left_out() -> None:
+    found = best_spans(grounding([(-3, 4, 2), (0, 4.2, 1), (6, 12, 0), (5, 7, 3)], 10), torch.tensor([10.0]))[0]
+    assert [span for span, _ in found] == [Span(5, 7), Span(0, 4), Span(6, 10)]
+    assert [round(score, 3) for _, score in found] == [0.953, 0.881, 0.5]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.1, 30), st.floats(-5, 5)), min_size=1, max_size=12), st.floats(1, 60))
+def test_chosen_spans_are_those_of_a_plain_loop(given_spans: list[tuple[float, float, float]], duration: float) -> None:
+    proposals = [(start, start + seconds, logit) for start, seconds, logit in given_spans]
+    ranked = sorted(range(len(proposals)), key=lambda n: -torch.tensor(proposals[n][2], dtype=torch.float64).sigmoid().item())
+    kept: list[tuple[float, float]] = []
+    for number in ranked:
+        start, end = (min(max(0.0, value), duration) for value in proposals[number][:2])
+        if end <= start:
+            continue
+        ious = [
+            max(0.0, min(end, b) - max(start, a)) / (max(end - start + b - a - max(0.0, min(end, b) - max(start, a)), 1e-12))
+            for a, b in kept
+        ]
+        if all(iou <= 0.7 for iou in ious):
+            kept.append((start, end))
+    found = best_spans(grounding(proposals, duration), torch.tensor([duration], dtype=torch.float64))[0]
+    assert [(round(span.start, 6), round(span.end, 6)) for span, _ in found] == [(round(a, 6), round(b, 6)) for a, b in kept[:10]]
+
+
+def test_one_pass_has_no_limit_of_length() -> None:
+    model = whole().float()
+    frames, times = torch.randn(1, 36_000, 8), torch.arange(36_000.0)[None]
+    with torch.inference_mode():
+        fused = model.interaction(torch.randn(1, 4, 6), torch.ones(1, 4, dtype=torch.bool), frames, times)
+        spans = best_spans(model.ground(fused, times, torch.tensor([36_000.0])), torch.tensor([36_000.0]))[0]
+    assert 1 <= len(spans) <= 10
+    assert all(0 <= span.start < span.end <= 36_000 for span, _ in spans)
+
+
+@pytest.mark.parametrize("answers", [[], ["red", "red"]])
+def test_answers_must_differ(answers: list[str]) -> None:
+    with pytest.raises(InputError, match=f"got {len(answers)}"):
+        ClosedAnswerHead(4, answers)
+
+
+def test_a_summary_is_the_mean_word_beside_the_mean_frame() -> None:
+    tokens, frames, times = (part[None] for part in item(3, 5, 0))
+    fused: Fused = whole().interaction(tokens, torch.ones(1, 3, dtype=torch.bool), frames, times)
+    torch.testing.assert_close(fused.summary[0], torch.cat([fused.text[0].mean(dim=0), fused.video[0].mean(dim=0)]))
