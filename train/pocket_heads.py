@@ -85,12 +85,38 @@ class Heads(nn.Module):
         losses.append(_relation_loss(beside, target["beside"]))
         return torch.stack([*losses, F.binary_cross_entropy_with_logits(presence[..., 0], target["presence"])]).sum()
 
+    def directions(self, claimed: Mapping[str, Tensor]) -> Tensor:
+        """Where a text that makes these claims (see ``claim_targets``) should lie: (n, d), not normalised, 0 where nothing is claimed.
+
+        The sum of the heads' own weights for what is claimed, less the mean weight of its alternatives: its product with a frame's vector
+        is the sum of the margins by which the heads find it there. The heads learn nothing by it.
+        """
+        presence = claimed["presence"]
+        n, k = presence.shape
+        things = [(presence > TYPICAL_PRESENCE + 0.01).float()[..., None]]
+        things += [_centred(claimed[name], number) for name, number in CHOICES.items()]
+        things.append(presence.new_zeros(n, k, NUMBERS))
+        beside = claimed["beside"]
+        parts = [
+            torch.cat(things, dim=-1).flatten(1),
+            torch.where(beside >= 0, 2.0 * beside - 1, 0.0).flatten(1),
+            _centred(claimed["count"], MOST_THINGS + 1),
+            _centred(claimed["backdrop"], len(BACKDROPS)),
+        ]
+        return torch.cat(parts, dim=1) @ self.linear.weight.detach().float()
+
     def _read(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Things (n, 8, PER_COLOUR), relations (n, PAIRS, AXES), count and backdrop of unit vectors (n, d)."""
         out = self.linear(vectors * self.scale).float()
         things, beside, count, backdrop = torch.split(out, list(WHOLE), dim=-1)
         n = len(out)
         return things.reshape(n, len(COLOURS), PER_COLOUR), beside.reshape(n, len(PAIRS), AXES), count, backdrop
+
+
+def _centred(target: Tensor, number: int) -> Tensor:
+    """(..., number): 1 at the target and the mean taken off; 0 where the target is -1."""
+    one_hot = F.one_hot(target.clamp(min=0), number).float() - 1 / number
+    return one_hot * (target >= 0)[..., None]
 
 
 def _choice_loss(logits: Tensor, target: Tensor) -> Tensor:

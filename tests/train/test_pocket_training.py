@@ -29,7 +29,7 @@ from vlm.train.log import read_log
 from vlm.train.loop import _batches
 from vlm.train.pocket import ImageSource, TextSource, seen_frames, train_pocket, vocabulary
 from vlm.train.pocket_heads import CHOICES, PAIRS, PER_COLOUR, Heads, as_tensors, claim_targets, looking_loss, targets
-from vlm.train.pocket_modules import ImageBatch, TextBatch, normalised
+from vlm.train.pocket_modules import ImageBatch, TextBatch, direction_loss, normalised
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
 RECIPE = """
@@ -256,6 +256,37 @@ def test_claims_become_labels_of_what_they_say_and_of_nothing_else() -> None:
     assert all((found[name][1] == -1).all() for name in CHOICES)
     assert (found["shape"][1] == -1).all()
     assert (found["count"].tolist(), found["backdrop"].tolist()) == ([-1, 4], [-1, 1])
+
+
+def test_a_text_belongs_where_the_heads_find_what_it_claims_by_the_widest_margins() -> None:
+    torch.manual_seed(0)
+    heads = Heads(16, 16, 9)
+    claim = Claim((Mention(colour=2, shape=3, way=5), Mention(colour=6)), relation=3, count=4)
+    direction = heads.directions(as_tensors(claim_targets([claim])))[0]
+    vector = torch.randn(16)
+
+    def margin(logits: torch.Tensor, place: int) -> float:
+        return float(logits[place] - logits.mean())
+
+    plain = (heads.linear.weight @ vector).detach()
+    start = {"shape": 1, "way": 22}
+    colour = [plain[n * PER_COLOUR : (n + 1) * PER_COLOUR] for n in range(8)]
+    rest = plain[8 * PER_COLOUR :]
+    expected = float(colour[2][0] + colour[6][0]) + margin(colour[2][start["shape"] :][:8], 3) + margin(colour[2][start["way"] :][:8], 5)
+    expected += float(rest[2 * PAIRS.index((2, 6)) + 1]) * -1  # below: the first is not above
+    expected += margin(rest[2 * len(PAIRS) :][:9], 4)
+    assert float(direction @ vector) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_text_that_claims_nothing_of_a_colour_has_no_direction() -> None:
+    torch.manual_seed(0)
+    heads = Heads(16, 16, 9)
+    claims = [Claim((Mention(shape=3),)), Claim((Mention(colour=1),))]
+    directions = heads.directions(as_tensors(claim_targets(claims)))
+    assert directions.norm(dim=-1).gt(0).tolist() == [False, True]
+    texts = torch.nn.functional.normalize(torch.randn(2, 16), dim=-1)
+    cosine = torch.nn.functional.cosine_similarity(texts[1], directions[1], dim=0)
+    assert float(direction_loss(texts, directions)) == pytest.approx(1 - float(cosine), abs=1e-6)
 
 
 def test_relations_are_those_of_the_centres(cache: FrameCache) -> None:

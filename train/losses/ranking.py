@@ -18,7 +18,7 @@ def saliency_ranking(scores: Tensor, relevance: Tensor, mask: Tensor, *, tempera
     scaled = (scores / temperature).masked_fill(~mask, -torch.inf)
     whole = scaled.logsumexp(dim=1)  # (b,)
     losses, counts = scores.new_zeros(len(scores)), scores.new_zeros(len(scores))
-    for level in relevance[mask].unique().tolist():
+    for level in torch.unique(relevance[mask]).tolist():
         positive = mask & (relevance >= level)
         counts_here = positive.any(dim=1) & (positive != mask).any(dim=1) & (mask & (relevance == level)).any(dim=1)
         above = scaled.masked_fill(~positive, -torch.inf).logsumexp(dim=1)

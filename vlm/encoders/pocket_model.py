@@ -166,7 +166,8 @@ class PocketText(nn.Module):
         self.position = nn.Parameter(torch.zeros(config.context, width))
         self.layers = nn.ModuleList([TextLayer(width) for _ in range(config.text_layers)])
         self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, config.dim, bias=False)
+        # Not one matrix: the space tells more attributes apart than a word is wide, and no straight map widens it.
+        self.project = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, config.dim))
         nn.init.normal_(self.embed.weight, std=0.5)
         nn.init.normal_(self.position, std=0.1)
 
