@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Literal, get_args, overload
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vlm.errors import InputError
 from vlm.ssm.backends import get_backend
 from vlm.ssm.branch import Sizes, add_theta, branch, rates, theta_of, undecayed
 from vlm.ssm.packed import without_pads
+from vlm.ssm.products import add_linear, linear
 from vlm.ssm.state import MambaState, branch_on, branch_step, check_state
 
 Combine = Literal["sum", "mean"]
@@ -96,7 +96,7 @@ class Mamba(nn.Module):
 
     def _mix(self, x: Tensor, cu_seqlens: Tensor | None) -> Tensor:
         y = branch(*self._project(x), theta_of(self), cu_seqlens=cu_seqlens, backend=self.backend)
-        return self.out_proj(y)  # type: ignore[no-any-return]
+        return linear(y, self.out_proj.weight)
 
     def _mix_on(self, x: Tensor, cu_seqlens: Tensor | None, state: MambaState) -> tuple[Tensor, MambaState]:
         y, state = branch_on(*self._project(x), theta_of(self), state, cu_seqlens=cu_seqlens, backend=self.backend)
@@ -104,7 +104,7 @@ class Mamba(nn.Module):
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         for_inputs, for_gates = self.in_proj.weight.chunk(2)
-        return functional.linear(x, for_inputs), functional.linear(x, for_gates)
+        return linear(x, for_inputs), linear(x, for_gates)
 
     def init_state(self, batch: int) -> MambaState:
         """The state before the first token of ``batch`` items: zeros, at least in float32."""
@@ -159,10 +159,10 @@ class ViM(nn.Module):
 
     def _mix(self, x: Tensor, cu_seqlens: Tensor | None) -> Tensor:
         for_inputs, for_gates = self.in_proj.weight.chunk(2)
-        inputs, gates = functional.linear(x, for_inputs), functional.linear(x, for_gates)
+        inputs, gates = linear(x, for_inputs), linear(x, for_gates)
         y = branch(inputs, gates, theta_of(self), cu_seqlens=cu_seqlens, backend=self.backend)
         y = y + branch(inputs, gates, theta_of(self, "_b"), cu_seqlens=cu_seqlens, reverse=True, backend=self.backend)
-        mixed: Tensor = self.out_proj(y)
+        mixed = linear(y, self.out_proj.weight)
         return mixed / 2 if self.combine == "mean" else mixed
 
     def no_weight_decay(self) -> set[str]:
@@ -194,12 +194,12 @@ class DBM(nn.Module):
     def _mix(self, x: Tensor, cu_seqlens: Tensor | None) -> Tensor:
         theta = theta_of(self)
         # The rows of in_proj: inputs and gates forward, inputs and gates backward.
-        inputs, gates, inputs_b, gates_b = (functional.linear(x, part) for part in self.in_proj.weight.chunk(4))
+        inputs, gates, inputs_b, gates_b = (linear(x, part) for part in self.in_proj.weight.chunk(4))
         y = branch(inputs, gates, theta, cu_seqlens=cu_seqlens, backend=self.backend)
         y_b = branch(inputs_b, gates_b, theta, cu_seqlens=cu_seqlens, reverse=True, backend=self.backend)
         # out_proj of [y ; y_b], without the copy that joins them.
         out, out_b = self.out_proj.weight.chunk(2, dim=1)
-        return functional.linear(y, out) + functional.linear(y_b, out_b)
+        return add_linear(linear(y, out), y_b, out_b)
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that an optimiser must not decay."""

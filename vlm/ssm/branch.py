@@ -11,10 +11,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vlm.errors import InputError
 from vlm.ssm.conv import causal_conv1d
+from vlm.ssm.products import linear
 from vlm.ssm.scan import selective_scan
 
 # What softplus(dt_proj.bias) is drawn from at the start, evenly in its logarithm, and the least it may be.
@@ -114,7 +114,7 @@ def step_inputs(u: Tensor, theta: Theta) -> tuple[Tensor, Tensor, Tensor]:
     """What the input decides at each step: delta (..., d) before its bias and softplus, B and C (..., n)."""
     rank, n = theta.dt_proj.in_features, theta.A_log.shape[1]
     low, B, C = theta.x_proj(u).split([rank, n, n], dim=-1)
-    return functional.linear(low, theta.dt_proj.weight), B, C
+    return linear(low, theta.dt_proj.weight), B, C
 
 
 def rates(theta: Theta) -> Tensor:

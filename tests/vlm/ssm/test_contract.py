@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.vlm.ssm.problems import GRADIENT_TOLERANCE, TOLERANCE, Problem, distance, gradients, problem, run
+from tests.vlm.ssm.problems import GRADIENT_TOLERANCE, TOLERANCE, Problem, distance, gradients, problem, repeated_rounding, run
 from vlm.ssm.native import library
 from vlm.ssm.scan import selective_scan
 
@@ -46,14 +46,14 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def assert_true(asked: Problem, backend: Backend) -> None:
-    """Output, last state and every gradient equal the reference's in float64."""
+def assert_true(asked: Problem, backend: Backend, *, more: float = 0) -> None:
+    """Output, last state and every gradient equal the reference's in float64; ``more`` is added to what they may differ by."""
     name, dtype = backend
     truth = gradients(asked.to(torch.float64), "reference")
     found = gradients(asked.to(dtype), name)
     assert set(found) == set(truth)
     far = {key: distance(found[key], truth[key]) for key in truth}
-    limits = {key: (GRADIENT_TOLERANCE if key.startswith("grad") else TOLERANCE)[dtype] for key in truth}
+    limits = {key: (GRADIENT_TOLERANCE if key.startswith("grad") else TOLERANCE)[dtype] + more for key in truth}
     assert {key: value for key, value in far.items() if not value < limits[key]} == {}
 
 
@@ -118,7 +118,8 @@ def test_no_channel_gives_no_output(backend: Backend):
 @pytest.mark.parametrize("rate", [-1e-6, 0.0, -1.0, -1e3])
 def test_extreme_steps_and_rates_are_those_of_the_reference(backend: Backend, step: float, rate: float):
     asked = problem(1, 50, 5, 4, dtype=torch.float32, delta_softplus=False, delta_bias=None)
-    assert_true(replace(asked, delta=torch.full_like(asked.delta, step), A=torch.full_like(asked.A, rate)), backend)
+    asked = replace(asked, delta=torch.full_like(asked.delta, step), A=torch.full_like(asked.A, rate))
+    assert_true(asked, backend, more=repeated_rounding(backend[1], 50))
 
 
 @pytest.mark.parametrize("delta", [-100.0, -20.0, 20.0, 100.0])
@@ -301,8 +302,8 @@ OPERATORS = [
 @pytest.mark.parametrize("layout", ["plain", "lengths", "cu_seqlens"])
 @pytest.mark.parametrize("operator", OPERATORS, ids=str)
 def test_operators_pass_the_checks_of_torch(operator: tuple[str, object], layout: str):
-    changes = {"lengths": {"lengths": torch.tensor([9, 3])}, "cu_seqlens": {"cu_seqlens": torch.tensor([0, 4, 9])}}.get(layout, {})
-    asked = problem(1 if layout == "cu_seqlens" else 2, 9, 5, 4, dtype=torch.float32, **changes)
+    changes = {"lengths": {"lengths": torch.tensor([4, 3])}, "cu_seqlens": {"cu_seqlens": torch.tensor([0, 3, 4])}}.get(layout, {})
+    asked = problem(1 if layout == "cu_seqlens" else 2, 4, 5, 4, dtype=torch.float32, **changes)
     arguments = [
         value.requires_grad_() if isinstance(value, Tensor) and value.is_floating_point() else value for value in asked.arguments().values()
     ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlm.ssm.native.library import Item, Rows, instructions, load, missing
+from vlm.ssm.native.memory import fresh
 
 # Below so many numbers a second thread costs more than it brings.
 MIN_NUMBERS_OF_A_THREAD = 1 << 17
@@ -40,7 +41,7 @@ def can_take(x: Tensor, weight: Tensor) -> bool:
 def forward(x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor | None, reverse: bool) -> Tensor:
     """SiLU of the convolution, contiguous, in the type of ``x``."""
     given = _Given(x, weight, bias, cu_seqlens, reverse)
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out = fresh(x.shape, x.dtype)
     given.conv.out = _rows(out)
     given.run("forward")
     return out
@@ -52,7 +53,7 @@ def backward(
     """Gradients of x, weight and bias in their own types."""
     given = _Given(x, weight, bias, cu_seqlens, reverse)
     grad = _readable(grad.to(x.dtype))
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+    grad_x = fresh(x.shape, x.dtype)
     parts = torch.empty(given.num_units, weight.shape[1] + 1, x.shape[2])
     given.conv.grad_out, given.conv.grad_x, given.conv.parts = _rows(grad), _rows(grad_x), parts.data_ptr()
     given.run("backward")

@@ -136,8 +136,13 @@ def instructions() -> str:
     Raises:
         BackendUnavailable: the named one is unknown, or not to be had here.
     """
-    able = [name for name in INSTRUCTION_SETS if load().can_run(name)]
-    named = os.environ.get(INSTRUCTIONS_VARIABLE)
+    able, named = _able(load()), os.environ.get(INSTRUCTIONS_VARIABLE)
     if named and named not in able:
         raise BackendUnavailable(f"{INSTRUCTIONS_VARIABLE} must be one of {', '.join(able)} on this processor, got {named!r}")
     return named or able[0]
+
+
+@cache
+def _able(library: Library) -> tuple[str, ...]:
+    """The sets that both have, the best first."""
+    return tuple(name for name in INSTRUCTION_SETS if library.can_run(name))

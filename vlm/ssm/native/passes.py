@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from vlm.ssm.inputs import ScanInputs
 from vlm.ssm.native.library import Item, Rows, Scan, instructions, load
+from vlm.ssm.native.memory import fresh
 from vlm.ssm.operators import Scanned
 
 # Below so many updates of one state on one channel a second thread costs more than it brings.
@@ -30,11 +30,11 @@ def checkpoint_shape(inputs: ScanInputs) -> tuple[int, int]:
 def forward(inputs: ScanInputs, keep: bool) -> Scanned:
     """Output, last states, and with ``keep`` the state at the start of every tile."""
     given = _Given(inputs)
-    out = _fresh(inputs.u.shape, _kept(inputs.u))
-    last_state = _fresh((inputs.num_items, *inputs.A.shape))
+    out = fresh(inputs.u.shape, _kept(inputs.u))
+    last_state = fresh((inputs.num_items, *inputs.A.shape))
     # An operator shows no uninitialised memory: where not all of it will be written, it starts as zeros.
     whole = inputs.lengths is None and inputs.cu_seqlens is None and inputs.u.shape[2] % 16 == 0
-    make = _fresh if whole else torch.zeros
+    make = fresh if whole else torch.zeros
     checkpoints = make(checkpoint_shape(inputs) if keep else (0,))
     scan = given.scan
     scan.out, scan.last_state = _rows(out), last_state.data_ptr()
@@ -51,12 +51,12 @@ def backward(grad_out: Tensor, grad_last: Tensor | None, inputs: ScanInputs, che
     scan = given.scan
     grad_out = _readable(grad_out)
     grad_u, grad_delta, grad_z = (
-        None if tensor is None else _fresh(tensor.shape, _kept(tensor)) for tensor in (inputs.u, inputs.delta, inputs.z)
+        None if tensor is None else fresh(tensor.shape, _kept(tensor)) for tensor in (inputs.u, inputs.delta, inputs.z)
     )
     grad_last = None if grad_last is None else grad_last.float().contiguous()
-    grad_initial = None if inputs.initial_state is None else _fresh(inputs.initial_state.shape)
-    parts = {"A": _fresh((slots, d, n)), "D": _fresh((slots, d)), "bias": _fresh((slots, d))}
-    parts |= {"B": _fresh((chunks, b, t, n)), "C": _fresh((chunks, b, t, n))}
+    grad_initial = None if inputs.initial_state is None else fresh(inputs.initial_state.shape)
+    parts = {"A": fresh((slots, d, n)), "D": fresh((slots, d)), "bias": fresh((slots, d))}
+    parts |= {"B": fresh((chunks, b, t, n)), "C": fresh((chunks, b, t, n))}
     scan.checkpoints, scan.num_slots, scan.num_rows = checkpoints.data_ptr(), slots, b * t
     scan.grad_out, scan.grad_u, scan.grad_delta, scan.grad_z = (_rows(tensor) for tensor in (grad_out, grad_u, grad_delta, grad_z))
     scan.grad_last, scan.grad_initial = _address(grad_last), _address(grad_initial)
@@ -120,13 +120,6 @@ def _rows(tensor: Tensor | None) -> Rows:
 
 def _address(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
-
-
-def _fresh(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Memory that the kernels will write, all of it."""
-    tensor = torch.empty(shape, dtype=dtype)
-    load().functions.vlm_scan_expect_writes(tensor.data_ptr(), tensor.nbytes)
-    return tensor
 
 
 def _sum(parts: Tensor, threads: int) -> Tensor:
