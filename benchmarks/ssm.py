@@ -1,11 +1,12 @@
 """The selective scan and the blocks on it against their peers: one table, every ratio from one process and one run.
 
-    python -m benchmarks.ssm                                  # all of it: three minutes on two cores
-    python -m benchmarks.ssm scan memory                      # some of: scan memory growth blocks mixer crossing
+    python -m benchmarks.ssm                                  # all of it: two minutes on two cores
+    python -m benchmarks.ssm scan memory                      # some of: scan memory growth blocks mixer
     VLM_SCAN_INSTRUCTIONS=avx2 python -m benchmarks.ssm scan  # as on a processor without AVX-512
 
 Bars are those of issue 4, for two threads and float32. Peer and ours take turns; a time is the best of the rounds. The peer of the scan
-is a loop over time in torch whose inputs are unbound before it, so that it does nothing but the recurrence.
+is a loop over time in torch whose inputs are unbound before it, so that it does nothing but the recurrence. "Alone" is the recurrence of
+both without softplus, skip and gate. The crossing with attention: python -m benchmarks.ssm_crossing.
 """
 
 from __future__ import annotations
@@ -24,13 +25,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.ssm_blocks import block_times
+from benchmarks.ssm_blocks import block_times, product_weights
 from vlm.ssm.native.library import instructions
 from vlm.ssm.scan import selective_scan
 from vlm.ssm.stack import MixerConfig
 
 STATES = 16
-CROSSING_LENGTHS = (256, 512, 1024, 2048, 4096, 8192)
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,21 @@ def scan_inputs(b: int, t: int, d: int) -> list[Tensor]:
 
 def loop_over_time(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor) -> Tensor:
     """The peer: softplus, skip and gate for all steps at once, and a loop of five operations a step."""
-    delta = functional.softplus(delta + delta_bias)
+    return (loop_alone(u, functional.softplus(delta + delta_bias), A, B, C) + D * u) * functional.silu(z)
+
+
+def loop_alone(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """The same without softplus, skip and gate."""
     state = torch.zeros(u.shape[0], *A.shape)
     outputs = []
     for step, inflow, weights, readout in zip(delta.unbind(1), (delta * u).unbind(1), B.unbind(1), C.unbind(1), strict=True):
         state = torch.exp(step[..., None] * A) * state + inflow[..., None] * weights[:, None]
         outputs.append((state @ readout[..., None])[..., 0])
-    return (torch.stack(outputs, dim=1) + D * u) * functional.silu(z)
+    return torch.stack(outputs, dim=1)
+
+
+def ours_alone(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    return selective_scan(u, delta, A, B, C, backend="native")
 
 
 def ours(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor, delta_bias: Tensor) -> Tensor:
@@ -92,30 +100,37 @@ def in_turns(one: Callable[[], object], other: Callable[[], object], *, rounds: 
 
 
 def scan_rows() -> Iterator[Row]:
-    inputs = scan_inputs(1, 1024, 1536)
-    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
-    upstream = torch.randn(inputs[0].shape)
-    avx512 = instructions() == "avx512"
-
-    def forward(scan: Callable[..., Tensor]) -> Callable[[], object]:
-        def run() -> None:
-            with torch.no_grad():
-                scan(*inputs)
-
-        return run
-
-    def both(scan: Callable[..., Tensor]) -> Callable[[], object]:
-        return lambda: torch.autograd.grad(scan(*leaves), leaves, upstream)
-
+    u, delta, A, B, C, D, z, delta_bias = scan_inputs(1, 1024, 1536)
+    alone = [u, functional.softplus(delta + delta_bias), A, B, C]
+    forward_bar = 30 if instructions() == "avx512" else 15
     threads = torch.get_num_threads()
     for used in dict.fromkeys((threads, 1)):
         torch.set_num_threads(used)
+        bars = (forward_bar, 25) if used > 1 else (None, None)
         label = f"(1, 1024, 1536, 16), {used} thread{'s' * (used > 1)}, against a loop over time, ms"
-        mine, peer = in_turns(forward(ours), forward(loop_over_time), rounds=5, repeats=6)
-        yield Row(f"scan forward {label}", f"{mine:.2f}", f"{peer:.0f}", peer / mine, (30 if avx512 else 15) if used > 1 else None)
-        mine, peer = in_turns(both(ours), both(loop_over_time), rounds=3, repeats=6)
-        yield Row(f"scan forward + backward {label}", f"{mine:.2f}", f"{peer:.0f}", peer / mine, 25 if used > 1 else None)
+        for name, mine, peer, inputs in (
+            ("scan", ours, loop_over_time, [u, delta, A, B, C, D, z, delta_bias]),
+            ("scan alone", ours_alone, loop_alone, alone),
+        ):
+            one, other = in_turns(forward(mine, inputs), forward(peer, inputs), rounds=5, repeats=6)
+            yield Row(f"{name} forward {label}", f"{one:.2f}", f"{other:.0f}", other / one, bars[0])
+            one, other = in_turns(both(mine, inputs), both(peer, inputs), rounds=3, repeats=6)
+            yield Row(f"{name} forward + backward {label}", f"{one:.2f}", f"{other:.0f}", other / one, bars[1])
     torch.set_num_threads(threads)
+
+
+def forward(scan: Callable[..., Tensor], inputs: list[Tensor]) -> Callable[[], object]:
+    def run() -> None:
+        with torch.no_grad():
+            scan(*inputs)
+
+    return run
+
+
+def both(scan: Callable[..., Tensor], inputs: list[Tensor]) -> Callable[[], object]:
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    upstream = torch.ones_like(inputs[0])
+    return lambda: torch.autograd.grad(scan(*leaves), leaves, upstream)
 
 
 def resident_bytes(field: str) -> int:
@@ -182,22 +197,16 @@ def mixer_rows() -> Iterator[Row]:
         warnings.simplefilter("ignore")
         peer = MambaMixer(MambaConfig(hidden_size=512, state_size=STATES, conv_kernel=4, expand=2), layer_idx=0)
     block, x = MixerConfig("mamba", 512).build(), torch.randn(1, 512, 512)
+    given = [(torch.randn(1, 512, weight.shape[1]), weight) for weight in product_weights(block)]
     with torch.no_grad():
         mine, other = in_turns(lambda: block(x), lambda: peer(x), rounds=5, repeats=5)
+        products = min(milliseconds(lambda: [functional.linear(*pair) for pair in given]) for _ in range(20))
     yield Row("Mamba block forward (1, 512, 512), against MambaMixer of transformers, ms", f"{mine:.2f}", f"{other:.0f}", other / mine, 15)
+    yield Row("its matrix products, which both do, against the same: no float32 block can be quicker", f"{products:.2f}", f"{other:.0f}",
+              other / products)  # fmt: skip
     once = milliseconds(lambda: torch.autograd.grad(peer(x).sum(), list(peer.parameters())))
     mine = min(milliseconds(lambda: torch.autograd.grad(block(x).sum(), list(block.parameters()))) for _ in range(5))
     yield Row("the same forward + backward, its fallback run once: a fact, no bar", f"{mine:.1f}", f"{once:.0f}", once / mine)
-
-
-def crossing_rows() -> Iterator[Row]:
-    attention, scan = MixerConfig("attention", 512).build(), MixerConfig("dbm", 512).build()
-    for t in CROSSING_LENGTHS:
-        x = torch.randn(1, t, 512)
-        with torch.no_grad():
-            mine, other = in_turns(lambda x=x: scan(x), lambda x=x: attention(x), rounds=3)  # type: ignore[misc]
-        yield Row(f"DBM block forward at t {t:,}, against an attention block (scaled_dot_product_attention), ms",
-                  f"{mine:.1f}", f"{other:.1f}", other / mine)  # fmt: skip
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -206,7 +215,6 @@ SECTIONS: dict[str, Callable[[], Iterator[Row]]] = {
     "growth": growth_rows,
     "blocks": block_rows,
     "mixer": mixer_rows,
-    "crossing": crossing_rows,
 }
 
 
