@@ -209,6 +209,18 @@ class Segment:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A stretch that answers a query. ``score`` orders the moments of one query and video; what it measures is told by what made it."""
+
+    span: Span
+    score: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise InputError(f"score must be finite, got {self.score}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One search result: a stretch of a video, with the similarity that placed it.
