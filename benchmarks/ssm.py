@@ -112,9 +112,9 @@ def scan_rows() -> Iterator[Row]:
             ("scan", ours, loop_over_time, [u, delta, A, B, C, D, z, delta_bias]),
             ("scan alone", ours_alone, loop_alone, alone),
         ):
-            one, other = in_turns(forward(mine, inputs), forward(peer, inputs), rounds=5, repeats=6)
+            one, other = in_turns(forward(mine, inputs), forward(peer, inputs), rounds=15, repeats=6)
             yield Row(f"{name} forward {label}", f"{one:.2f}", f"{other:.0f}", other / one, bars[0])
-            one, other = in_turns(both(mine, inputs), both(peer, inputs), rounds=3, repeats=6)
+            one, other = in_turns(both(mine, inputs), both(peer, inputs), rounds=5, repeats=6)
             yield Row(f"{name} forward + backward {label}", f"{one:.2f}", f"{other:.0f}", other / one, bars[1])
     torch.set_num_threads(threads)
 
@@ -172,7 +172,7 @@ def growth_rows() -> Iterator[Row]:
 
     for name, made in (("scan (1, t, 512, 16)", run_scan), ("DBM block (1, t, 512)", run_block)):
         with torch.no_grad():
-            long, short = in_turns(made(100_000), made(4_096), rounds=4)
+            long, short = in_turns(made(100_000), made(4_096), rounds=6)
         yield Row(f"{name}: forward at t 100,000 against 100,000 / 4,096 times t 4,096, ms", f"{long:.0f}", f"{short:.1f}",
                   long / short / (100_000 / 4_096), 1.2, at_least=False)  # fmt: skip
 
@@ -199,7 +199,7 @@ def mixer_rows() -> Iterator[Row]:
     block, x = MixerConfig("mamba", 512).build(), torch.randn(1, 512, 512)
     given = [(torch.randn(1, 512, weight.shape[1]), weight) for weight in product_weights(block)]
     with torch.no_grad():
-        mine, other = in_turns(lambda: block(x), lambda: peer(x), rounds=5, repeats=5)
+        mine, other = in_turns(lambda: block(x), lambda: peer(x), rounds=15, repeats=5)
         products = min(milliseconds(lambda: [functional.linear(*pair) for pair in given]) for _ in range(20))
     yield Row("Mamba block forward (1, 512, 512), against MambaMixer of transformers, ms", f"{mine:.2f}", f"{other:.0f}", other / mine, 15)
     yield Row("its matrix products, which both do, against the same: no float32 block can be quicker", f"{products:.2f}", f"{other:.0f}",
