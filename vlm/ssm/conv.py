@@ -1,7 +1,7 @@
 """The short convolution before the scan: depthwise, causal, with bias and SiLU, on (b, t, d) without a transpose.
 
 ``nn.Conv1d`` wants (b, d, t) and is slow for one channel a group. The C++ kernels (``vlm.ssm.native.conv``) take what they can where they
-were built; elsewhere K shifted multiply-adds do it, on any device.
+were built, and those in Triton (``vlm.ssm.triton_conv``) on a GPU; elsewhere K shifted multiply-adds do it, on any device.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vlm.ssm import triton_conv
 from vlm.ssm.native import conv as native
 from vlm.ssm.packed import item_of_row
 
@@ -33,6 +34,8 @@ def causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, *, cu_seqlens: Tensor
 def _causal_conv1d(x: Tensor, weight: Tensor, bias: Tensor, cu_seqlens: Tensor | None, reverse: bool) -> Tensor:
     if native.can_take(x, weight):
         return native.forward(x, weight, bias, cu_seqlens, reverse)
+    if triton_conv.can_take(x, weight):
+        return triton_conv.forward(x, weight, bias, cu_seqlens, reverse)
     linear = _convolve(x, weight, bias, _breaks(x, weight, cu_seqlens), reverse)
     return functional.silu(linear, inplace=True).to(x.dtype)
 
@@ -48,6 +51,8 @@ def _causal_conv1d_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if native.can_take(x, weight):
         return native.backward(grad, x, weight, bias, cu_seqlens, reverse)
+    if triton_conv.can_take(x, weight):
+        return triton_conv.backward(grad, x, weight, bias, cu_seqlens, reverse)
     breaks = _breaks(x, weight, cu_seqlens)
     linear = _convolve(x, weight, bias, breaks, reverse)
     slope = torch.ops.aten.silu_backward(grad.to(linear.dtype), linear)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import torch
 
 from tests.vlm.ssm.problems import GRADIENT_TOLERANCE, TOLERANCE, problem
 from vlm.errors import BackendUnavailable
-from vlm.ssm import triton_scan
+from vlm.ssm import triton_device, triton_scan
 from vlm.ssm.inputs import ScanInputs
 from vlm.ssm.scan import selective_scan
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here: it comes with torch on Linux")
-from tests.vlm.ssm.triton_cases import CASES  # noqa: E402
+from tests.vlm.ssm.triton_cases import CASES, CONVOLUTIONS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,41 +45,95 @@ def test_kernels_give_the_recurrence_and_its_gradients(name: str, interpreted: d
         assert distance <= tolerance, result
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_kernels_give_the_convolution_and_its_gradients(name: str, interpreted: dict[str, Any]):
+    dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
+    assert {key: distance for key, distance in interpreted["convolutions"][name].items() if not distance <= TOLERANCE[dtype]} == {}
+
+
 def test_kernels_give_the_same_bits_again(interpreted: dict[str, Any]):
     assert interpreted["same bits"]
 
 
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("is_full", [True, False])
-@pytest.mark.parametrize("name", ["scan_forward", "scan_backward"])
-def test_kernels_compile_for_gpus(name: str, is_full: bool, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+KERNELS = {
+    "pack_weights": "triton_kernels",
+    "chunk_states": "triton_kernels",
+    "link_chunks": "triton_kernels",
+    "scan_forward": "triton_kernels",
+    "chunk_flows": "triton_backward",
+    "scan_backward": "triton_backward",
+    "sum_weights": "triton_backward",
+    "convolve": "triton_conv_kernels",
+    "conv_slopes": "triton_conv_kernels",
+}
+OPTIONAL = ("z", "D", "delta_bias", "bias", "initial", "grad_z", "bounds", "items", "lengths", "before")
+
+
+def compiled(name: str, *, is_full: bool, is_reverse: bool, capability: int = 90) -> Any:
+    """A kernel with all that is optional or nothing of it, as ``vlm.ssm.triton_scan`` launches it for rows of a multiple of 16 numbers."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from vlm.ssm import triton_kernels
-
-    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
-    kernel = getattr(triton_kernels, name)
-    constants: dict[str, object] = {"SOFTPLUS": True, "REVERSE": True, "TILE": 32, "BLOCK_D": 32, "BLOCK_N": 16}
-    if not is_full:
-        constants |= dict.fromkeys(("z", "D", "delta_bias", "initial_state", "grad_z", "grad_last"))
-    given = [parameter for parameter in inspect.signature(kernel.fn).parameters if parameter not in constants]
-    types = {"starts": "*i64", "lengths": "*i64", "first_tiles": "*i64", "d": "i32", "n": "i32", "num_rows": "i32"}
-    kept = {"checkpoints", "scratch", "last_state", "initial_state", "A", "D", "delta_bias", "grad_A", "grad_D", "grad_bias", "grad_last"}
-    signature = {
-        parameter: types.get(parameter, "i32" if parameter.endswith("stride") else "*fp32" if parameter in kept else "*bf16")
-        for parameter in given
+    kernel = getattr(import_module(f"vlm.ssm.{KERNELS[name]}"), name)
+    tuning = triton_scan.TUNING
+    constants: dict[str, object] = {
+        "SOFTPLUS": True,
+        "REVERSE": is_reverse,
+        "BACKWARD": is_reverse,
+        "KEEP": True,
+        "GROUP": triton_scan.LINKED,
     }
-    names = set(inspect.signature(kernel.fn).parameters)
+    constants |= {"TILE": tuning.tile, "PART": tuning.forward_part, "BLOCK_D": tuning.forward_channels, "BLOCK_N": 16, "TAPS": 4}
+    constants |= {"lengths": None} if is_full else dict.fromkeys(OPTIONAL)  # a batch is packed or has lengths, not both
+    names = list(inspect.signature(kernel.fn).parameters)
     constants = {parameter: value for parameter, value in constants.items() if parameter in names}
-    source = ASTSource(fn=kernel, signature=signature | dict.fromkeys(constants, "constexpr"), constexprs=constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 1})
-    assert compiled.asm["cubin"]
-    assert ".local" not in compiled.asm["ptx"]  # all states stay in registers
+    types = {"bounds": "*i64", "items": "*i64", "before": "*i64"}
+    types |= dict.fromkeys(("t", "chunk_steps", "d", "n", "tiles", "slots", "num_slots", "blocks", "num_rows", "stride"), "i32")
+    types |= dict.fromkeys(("u", "delta", "z", "B", "C", "out", "grad_out", "grad_u", "grad_delta", "grad_z", "x", "grad"), "*bf16")
+    signature, hints = {}, {}
+    for place, parameter in enumerate(names):
+        signature[parameter] = types.get(parameter, "i32" if parameter.endswith("stride") else "*fp32")
+        if parameter in constants:
+            signature[parameter] = "constexpr"
+        elif signature[parameter].startswith("*") or parameter in ("d", "n") or parameter.endswith("stride"):
+            hints[(place,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=hints)
+    num_warps = 4 if "conv" in KERNELS[name] else 1
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": num_warps})
 
 
-def inputs(dtype: torch.dtype = torch.float32, n: int = 4) -> ScanInputs:
-    given = problem(1, 3, 2, n, dtype=dtype).arguments()
+@pytest.fixture
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triton.knobs.cache, "dir", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_own_cache")
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("is_full", [True, False])
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernels_compile_for_gpus(name: str, is_full: bool, capability: int):
+    kernel = compiled(name, is_full=is_full, is_reverse=is_full, capability=capability)
+    assert kernel.asm["cubin"]
+    assert ".local" not in kernel.asm["ptx"]  # all states stay in registers
+
+
+@pytest.mark.usefixtures("_own_cache")
+@pytest.mark.parametrize("is_reverse", [False, True])
+@pytest.mark.parametrize("name", ["chunk_states", "chunk_flows"])
+def test_a_scan_along_time_needs_no_other_thread(name: str, is_reverse: bool):
+    ptx = compiled(name, is_full=True, is_reverse=is_reverse).asm["ptx"]
+    assert "shfl" not in ptx
+    assert "ld.shared" not in ptx
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_gradients_are_not_added_atomically():
+    ptx = [compiled(name, is_full=True, is_reverse=False).asm["ptx"] for name in ("scan_backward", "sum_weights", "conv_slopes")]
+    assert not any(instruction in text for text in ptx for instruction in ("atom.global", "red.global"))
+
+
+def inputs(dtype: torch.dtype = torch.float32) -> ScanInputs:
+    given = problem(1, 3, 2, 4, dtype=dtype).arguments()
     return ScanInputs(**given)
 
 
@@ -92,20 +147,20 @@ def test_without_a_gpu_it_is_missing(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_without_the_package_it_is_missing(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(triton_scan, "find_spec", lambda _name: None)
+    monkeypatch.setattr(triton_device, "find_spec", lambda _name: None)
     assert str(triton_scan.missing()).startswith("the package triton is not installed")
 
 
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        (inputs(torch.float64), "computes in float32, got float64 tensors"),
-        (inputs(n=300), "at most 256 states a channel in registers, got 300"),
-    ],
-)
-def test_what_it_cannot_take_is_said(given: ScanInputs, reason: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_it_cannot_take_is_said(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert reason in str(triton_scan.unsupported(given))
+    assert triton_scan.unsupported(inputs(torch.float64)) == "computes in float32, got float64 tensors"
+
+
+def test_checkpoints_have_the_shape_that_compilers_are_told():
+    given = inputs()
+    slots = triton_scan.checkpoint_shape(given)[0]
+    assert triton_scan.checkpoint_shape(given) == (slots, 4, 2)
+    assert slots * triton_scan.TUNING.tile >= given.u.shape[1]
 
 
 def test_tensors_on_the_cpu_need_the_interpreter(monkeypatch: pytest.MonkeyPatch):
