@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.errors import InputError
-from vlm.ssm.stack import MixerConfig, MixerName
+from vlm.ssm.stack import MixerConfig, MixerName, check_word
 
 # Periods of the sines that tell time, in seconds: from two frames of 2 a second to longer than any video is likely to be.
 SHORTEST_PERIOD, LONGEST_PERIOD = 1.0, 16_384.0
@@ -40,6 +41,7 @@ class AdapterConfig:
     expand: float | None = None
 
     def __post_init__(self) -> None:
+        check_word("mixer", self.mixer, get_args(MixerName))
         if self.dim < 1 or self.num_layers < 0 or self.text_layers < 0:
             raise InputError(f"dim must be at least 1 and numbers of layers at least 0, got {self}")
 

@@ -43,6 +43,7 @@ class InteractionConfig:
     exact_masks: bool = True
 
     def __post_init__(self) -> None:
+        check_word("mixer", self.mixer, get_args(MixerName))
         check_word("text_side", self.text_side, get_args(TextSide))
         for name in ("text_dim", "video_dim", "width", "num_layers"):
             if getattr(self, name) < 1:

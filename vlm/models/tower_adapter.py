@@ -39,6 +39,7 @@ class TowerAdapterConfig:
     class_tokens: int = 1
 
     def __post_init__(self) -> None:
+        check_word("mixer", self.mixer, get_args(MixerName))
         check_word("residual", self.residual, get_args(Residual))
         if self.class_tokens < 0:
             raise InputError(f"class_tokens must be 0 or more, got {self.class_tokens}")

@@ -1,0 +1,259 @@
+"""The assembled video-text model: everything trained that stands on a frozen encoder, and its folder on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlm.encoders.base import Encoder
+from vlm.encoders.hub import HubModel
+from vlm.encoders.weights import read_json, read_tensors
+from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
+from vlm.models.adapter import Adapted, AdapterConfig, TemporalAdapter, TextAdapter
+from vlm.models.decoder import AnswerDecoder, DecoderConfig
+from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, MatchHead
+from vlm.models.interaction import Fused, Interaction, InteractionConfig
+from vlm.ssm.stack import count_parameters
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+_PARTS: dict[str, type[Any]] = {"adapter": AdapterConfig, "interaction": InteractionConfig, "decoder": DecoderConfig}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoTextConfig:
+    """A model and the encoder that it was made for.
+
+    Attributes:
+        encoder, fingerprint: of the encoder whose vectors come in; no other's can be used.
+        adapter: of frames along time, and of texts. interaction: of words and frames.
+        answers: the closed list of answers; empty is none. decoder: of answers in words; None is none.
+    """
+
+    encoder: str
+    fingerprint: str
+    adapter: AdapterConfig
+    interaction: InteractionConfig
+    answers: tuple[str, ...] = ()
+    decoder: DecoderConfig | None = None
+
+    def __post_init__(self) -> None:
+        dim = self.adapter.dim
+        if (self.interaction.text_dim, self.interaction.video_dim) != (dim, dim):
+            raise InputError(
+                f"interaction.text_dim {self.interaction.text_dim} and video_dim {self.interaction.video_dim} must be adapter.dim {dim}"
+            )
+        if self.decoder is not None and self.decoder.width != self.interaction.width:
+            raise InputError(f"decoder.width {self.decoder.width} must be interaction.width {self.interaction.width}")
+
+
+class VideoTextModel(nn.Module):
+    """Frames and words of a frozen encoder to: one vector a video and a text, whether they match, where, how salient, and answers.
+
+    Tensors in, tensors out: ``vlm.models.reader`` takes sentences and stored features. Each part has its own call, so that a caller pays
+    for what it asks.
+    """
+
+    def __init__(self, config: VideoTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.interaction.width
+        self.adapter, self.text_adapter = TemporalAdapter(config.adapter), TextAdapter(config.adapter)
+        self.interaction = Interaction(config.interaction)
+        self.grounding, self.match, self.abstain = GroundingHead(width), MatchHead(width), MatchHead(width)
+        self.option = MatchHead(width)
+        self.closed = ClosedAnswerHead(width, config.answers) if config.answers else None
+        self.decoder = AnswerDecoder(config.decoder) if config.decoder is not None else None
+
+    def encode_video(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Adapted:
+        """Adapted frames (b, t, d) and unit vectors (b, d) of frames (b, t, d) with times (b, t) in seconds; see TemporalAdapter."""
+        adapted: Adapted = self.adapter(frames, times, mask)
+        return adapted
+
+    def encode_text(self, pooled: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Unit vectors (b, d) of texts; see TextAdapter."""
+        vectors: Tensor = self.text_adapter(pooled, tokens, mask)
+        return vectors
+
+    def fuse(self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, video_mask: Tensor | None = None) -> Fused:
+        """Words (b, q, d) and the encoder's own frames (b, t, d) that know of each other; see Interaction."""
+        fused: Fused = self.interaction(tokens, text_mask, frames, times, video_mask)
+        return fused
+
+    def ground(self, fused: Fused, times: Tensor, durations: Tensor) -> Grounding:
+        """Where the text is true; see GroundingHead."""
+        found: Grounding = self.grounding(fused, times, durations)
+        return found
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raises EncoderMismatch, naming both, where the model was made for another encoder."""
+        if encoder.fingerprint != self.config.fingerprint:
+            same = " of other weights or preprocessing" if encoder.name == self.config.encoder else ""
+            raise EncoderMismatch(
+                f"this model was made for the encoder {self.config.encoder!r} ({self.config.fingerprint}) and cannot read the vectors of "
+                f"{encoder.name!r}{same} ({encoder.fingerprint}): open that encoder, or train a model for this one (vlm train)"
+            )
+
+    def num_parameters(self) -> dict[str, int]:
+        """How many numbers each part learns."""
+        return {name: count_parameters(part) for name, part in self.named_children()}
+
+    def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
+        """Write config.json, model.safetensors and README.md; gives the folder.
+
+        All is written beside it first: where the disk is full, what was there before stays as it was.
+
+        Raises:
+            InputError: the folder holds something that is no model. OSError: it cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        target = Path(folder)
+        if target.exists() and not (target / CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
+            raise InputError(f"{str(target)!r} holds something other than a model: name a new folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            save_file({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, beside / WEIGHTS)
+            held = {"format": FORMAT, "model": asdict(self.config)}
+            (beside / CONFIG).write_text(json.dumps(held, indent=2) + "\n", "utf-8")
+            (beside / CARD).write_text(card or _card(self), "utf-8")
+            _replace(beside, target)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return target
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, *, offline: bool = False) -> VideoTextModel:
+        """The model in a folder, or of a repository ``owner/name`` of the Hugging Face hub; float32, on the CPU, for use and not training.
+
+        Raises:
+            WeightsUnavailable: there is none, it is damaged, of a later format, or its tensors are not those of its config.
+        """
+        folder = Path(name)
+        if not folder.is_dir():
+            if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
+                raise WeightsUnavailable(f"there is no folder {str(name)!r}, and it is no owner/name of a model on the hub either")
+            hub = HubModel(str(name), str(name))
+            folder = hub.fetch_file([CONFIG], offline=offline).parent
+            hub.fetch_file([WEIGHTS], offline=offline)
+        model = cls(_config(read_json(folder / CONFIG), folder / CONFIG))
+        tensors = read_tensors(folder / WEIGHTS)
+        own = model.state_dict()
+        missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+        shapes = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
+        if missing or extra or shapes:
+            told = ", ".join(
+                f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
+                for what, names in (("missing", missing), ("too many", extra), ("of another shape", sorted(shapes)))
+                if names
+            )
+            raise WeightsUnavailable(f"the tensors in {str(folder / WEIGHTS)!r} are not those of its config: {told}")
+        model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
+        return model.eval()
+
+    def push_to_hub(self, repository: str, *, private: bool = True, card: str = "") -> None:
+        """Upload the folder as ``repository`` (owner/name) of the Hugging Face hub, with the token that ``hf auth login`` stored."""
+        from huggingface_hub import HfApi
+
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "model", card=card)
+            api = HfApi()
+            api.create_repo(repository, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
+
+
+def _replace(beside: Path, target: Path) -> None:
+    """Put a finished folder in the place of ``target``. A process that is killed between the two renames leaves the old one beside it."""
+    if not target.exists():
+        os.replace(beside, target)
+        return
+    old = beside.with_name(f"{beside.name}-old")
+    os.replace(target, old)
+    try:
+        os.replace(beside, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _config(held: Mapping[str, Any], path: Path) -> VideoTextConfig:
+    given = held.get("model")
+    if not isinstance(held.get("format"), int) or not isinstance(given, dict):
+        raise WeightsUnavailable(f"{str(path)!r} is no config of a video-text model: it needs 'format' and 'model'")
+    if held["format"] > FORMAT:
+        raise WeightsUnavailable(f"{str(path)!r} has format {held['format']}, this vlm reads up to {FORMAT}: install a newer one")
+    try:
+        parts = {name: _part(kind, given.get(name), name) for name, kind in _PARTS.items()}
+        plain = {name: value for name, value in given.items() if name not in _PARTS}
+        return VideoTextConfig(**_known(VideoTextConfig, plain, "model"), **parts)
+    except (InputError, TypeError) as error:
+        raise WeightsUnavailable(f"{str(path)!r} is damaged: {error}") from error
+
+
+def _part(kind: type[Any], held: Any, name: str) -> Any:
+    return None if held is None else kind(**_known(kind, held, name))
+
+
+def _known(kind: type[Any], held: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values of ``held`` as ``kind`` takes them.
+
+    Raises:
+        InputError: a key is none of its fields; the nearest one is named.
+    """
+    names = [field.name for field in fields(kind)]
+    for key in held:
+        if key not in names:
+            near = get_close_matches(key, names, n=1)
+            raise InputError(f"{where}.{key} is unknown" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+
+
+def _card(model: VideoTextModel) -> str:
+    """What a model card says where nothing was measured yet."""
+    config = model.config
+    parts = "\n".join(f"| {name} | {count:,} |" for name, count in model.num_parameters().items())
+    return (
+        "---\nlibrary_name: vlm-retrieval\npipeline_tag: video-text-to-text\n---\n\n"
+        f"# A video-text model for `{config.encoder}`\n\n"
+        f"It reads stored frame vectors of the encoder `{config.encoder}` ({config.fingerprint}) and of no other; its mixers are "
+        f"`{config.adapter.mixer}` along time and `{config.interaction.mixer}` between words and frames.\n\n"
+        f"| part | parameters |\n|---|---|\n{parts}\n\nNothing has been measured with these weights.\n"
+    )
+
+
+def build(encoder: Encoder, *, config: VideoTextConfig) -> VideoTextModel:
+    """A new model for ``encoder``.
+
+    Raises:
+        EncoderMismatch: the config names another. InputError: its width is not the encoder's.
+    """
+    model = VideoTextModel(config)
+    model.check_encoder(encoder)
+    if encoder.dim != config.adapter.dim:
+        raise InputError(f"adapter.dim must be the encoder's width {encoder.dim}, got {config.adapter.dim}")
+    return model
+
+
+def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Items (t, ...) of several lengths as one batch (b, t, ...), zeros at pads, and its mask (b, t) bool.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not rows:
+        raise InputError("a batch needs at least one item, got none")
+    batch = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows], device=batch.device)
+    return batch, torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]
