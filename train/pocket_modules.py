@@ -1,4 +1,4 @@
-"""What is optimised for pocket: the image tower with its heads, then the text tower and the packing before it."""
+"""What is optimised for pocket, stage by stage: the image tower, its packing, the text tower, its projection."""
 
 from __future__ import annotations
 
@@ -34,21 +34,30 @@ class ImageBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class PackBatch:
+    """Which light and which frames (n,) of what was seen, and the labels of ``pocket_heads.targets``."""
+
+    view: int
+    rows: Tensor
+    target: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
 class TextBatch:
     """The texts of one batch; see StillsTexts.
 
     Shapes:
-        view, rows: which light and which frames (n,) of what was seen.
-        tokens: (n + m, q) int64, own captions, then negatives; excluded: (n, n + m) bool.
-        target: labels of the n frames; claimed: of the n + m texts.
+        view, rows: which light and which frames (n,).
+        tokens: (n + m, q) int64, own captions, then negatives; or ``read``: (n + m, width), where they have been read before.
+        excluded: (n, n + m) bool. claimed: labels of the n + m texts.
     """
 
     view: int
     rows: Tensor
     tokens: Tensor
     excluded: Tensor
-    target: dict[str, Tensor]
     claimed: dict[str, Tensor]
+    read: Tensor | None = None
 
 
 class ImageTraining(nn.Module):
@@ -72,50 +81,99 @@ class ImageTraining(nn.Module):
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
-class TextTraining(nn.Module):
-    """The text tower, the temperature, and the last step of the image tower, which packs what its queries saw into one vector.
+class PackTraining(nn.Module):
+    """The last step of the image tower, which packs what its queries saw into one vector, and the heads that ask that vector.
 
-    All before that step no longer moves and is computed once, so that a training step costs the texts alone (Zhai et al. 2022, "LiT:
-    zero-shot transfer with locked-image text tuning"); but the packing must move: "in the middle" is no direction in a vector that holds a
-    position as two numbers, and no text could point there.
-    The heads read frames and texts alike, so that a text comes to lie where frames lie that show what it claims; and they say where that
-    is. The contrast alone finds it too, but needs ten times as many texts.
+    All before that step no longer moves and is computed once: a step costs a hundredth, and what the heads find hard at the end of the
+    image stage is the packing, not the seeing.
     """
 
     seen: Tensor
 
-    def __init__(self, text: PocketText, pack: Pack, heads: Heads, first_scale: float, seen: Tensor) -> None:
+    def __init__(self, pack: Pack, heads: Heads, seen: Tensor) -> None:
         """``seen`` (views, frames, queries, width): what the queries saw in all frames, as they are and under other light."""
         super().__init__()
-        self.text, self.pack, self.heads = text, pack, heads
-        self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
+        self.pack, self.heads = pack, heads
         self.register_buffer("seen", seen, persistent=False)
 
-    def forward(self, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: PackBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts."""
-        device = self.log_scale.device
+        device = self.seen.device
         seen = self.seen[batch.view].index_select(0, batch.rows.to(device)).float()
-        image = F.normalize(self.pack(seen)[0].float(), dim=-1)
-        texts = F.normalize(self._pooled(batch.tokens).float(), dim=-1)
-        claimed = on_device(batch.claimed, device)
+        parts = self.heads(F.normalize(self.pack(seen)[0].float(), dim=-1), on_device(batch.target, device))
+        return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
+
+
+class TextLoss(nn.Module):
+    """How well texts lie where the frames lie that they are true of; frames and heads no longer move (Zhai et al. 2022, "LiT: zero-shot
+    transfer with locked-image text tuning").
+
+    Three parts: the contrast with other texts; the heads of the frames, which must find in a text what it claims; and where those heads
+    say that the text belongs. The contrast alone finds that place too, but needs ten times as many texts.
+    """
+
+    frames: Tensor
+
+    def __init__(self, heads: Heads, frames: Tensor, first_scale: float) -> None:
+        """``frames`` (views, frames, d): the unit vectors of all frames."""
+        super().__init__()
+        self.heads = heads.requires_grad_(False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(first_scale)))
+        self.register_buffer("frames", frames, persistent=False)
+
+    def forward(self, pooled: Tensor, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of text vectors (n + m, d) of any length, and its parts."""
+        device = self.frames.device
+        image = self.frames[batch.view].index_select(0, batch.rows.to(device)).float()
+        texts, claimed = F.normalize(pooled.float(), dim=-1), on_device(batch.claimed, device)
         n, scale = len(image), self.log_scale.exp().clamp(max=MOST_SCALE)
         parts = {
             "contrastive": info_nce(image, texts[:n], scale, negatives=texts[n:], excluded=batch.excluded.to(device)),
-            "frames": torch.stack(list(self.heads(image, on_device(batch.target, device)).values())).sum(),
             "claims": self.heads.of_texts(texts, claimed),
             "directions": DIRECTIONS_WEIGHT * direction_loss(texts, self.heads.directions(claimed)),
         }
         return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()} | {"scale": scale.detach()}
 
-    def _pooled(self, tokens: Tensor) -> Tensor:
-        """Text vectors (n, d), run in groups of about the same length: short texts do not wait for the longest."""
-        ends = (tokens == END).int().argmax(dim=1)
-        order = ends.argsort(stable=True)
-        device = self.log_scale.device
-        at_once = TEXTS_AT_ONCE.get(device.type, TEXTS_AT_ONCE_GPU)
-        groups = [tokens[group, : int(ends[group].max()) + 1] for group in torch.split(order, at_once)]
-        pooled = torch.cat([self.text(group.to(device))[0] for group in groups])
-        return pooled[order.argsort().to(device)]
+
+class TextTraining(nn.Module):
+    """The text tower."""
+
+    def __init__(self, text: PocketText, loss: TextLoss) -> None:
+        super().__init__()
+        self.text, self.loss = text, loss
+
+    def forward(self, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts."""
+        loss: tuple[Tensor, dict[str, Tensor]] = self.loss(self.text.project(read_ends(self.text, batch.tokens)), batch)
+        return loss
+
+
+class ProjectTraining(nn.Module):
+    """The last step of the text tower, over texts that it has read: ten thousand a second even on a processor."""
+
+    def __init__(self, project: nn.Module, loss: TextLoss) -> None:
+        super().__init__()
+        self.project, self.loss = project, loss
+
+    def forward(self, batch: TextBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its parts; ``batch.read`` is there."""
+        assert batch.read is not None
+        loss: tuple[Tensor, dict[str, Tensor]] = self.loss(self.project(batch.read.to(self.loss.frames.device).float()), batch)
+        return loss
+
+
+def read_ends(text: PocketText, tokens: Tensor) -> Tensor:
+    """What stands at the ends of texts before it is projected, (n, width). They are run in groups of about the same length: short texts do
+    not wait for the longest."""
+    device = text.position.device
+    ends = (tokens == END).int().argmax(dim=1)
+    order = ends.argsort(stable=True)
+    at_once = TEXTS_AT_ONCE.get(device.type, TEXTS_AT_ONCE_GPU)
+    parts = []
+    for group in torch.split(order, at_once):
+        x, places = text.read(tokens[group, : int(ends[group].max()) + 1].to(device))
+        parts.append(x[torch.arange(len(x), device=device), places])
+    return torch.cat(parts)[order.argsort().to(device)]
 
 
 def direction_loss(texts: Tensor, directions: Tensor) -> Tensor:

@@ -21,15 +21,15 @@ from vlm.data.toybox.still_facts import Claim, Mention, is_at, is_related, may_h
 from vlm.data.toybox.stills import CLEAR
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, TEXTURES
 from vlm.encoders.pocket import WEIGHTS, load_pocket
-from vlm.encoders.pocket_model import GRID_SIDE, PocketConfig, PocketVision
+from vlm.encoders.pocket_model import GRID_SIDE, PocketConfig, PocketText, PocketVision
 from vlm.encoders.pocket_text import PocketTokenizer
 from vlm.errors import InputError
 from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
 from vlm.train.loop import _batches
-from vlm.train.pocket import ImageSource, TextSource, seen_frames, train_pocket, vocabulary
+from vlm.train.pocket import STAGES, ImageSource, ReadSource, TextSource, packed_frames, read_batches, seen_frames, train_pocket, vocabulary
 from vlm.train.pocket_heads import CHOICES, PAIRS, PER_COLOUR, Heads, as_tensors, claim_targets, looking_loss, targets
-from vlm.train.pocket_modules import ImageBatch, TextBatch, direction_loss, normalised
+from vlm.train.pocket_modules import ImageBatch, TextBatch, direction_loss, normalised, read_ends
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
 RECIPE = """
@@ -51,9 +51,14 @@ batch_size = 6
 [image_loop]
 steps = 3
 [text_data]
-batch_size = 8
+batch_size = 4
 negatives = 1
+read_batches = 2
+[pack_loop]
+steps = 3
 [text_loop]
+steps = 3
+[project_loop]
 steps = 3
 [familiar]
 frames = 20
@@ -103,10 +108,28 @@ def test_a_training_ends_with_an_encoder_that_can_be_opened_and_resuming_it_chan
     encoder = load_pocket(f"pocket:{folder}", device="cpu", precision="float32")
     assert encoder.encode_text(["a red circle"]).shape == (1, 16)
     assert encoder.unfamiliar(np.zeros((1, 32, 32, 3), np.uint8)).shape == (1,)
-    assert [len(read_log(tmp_path / stage)) for stage in ("image", "text")] == [3, 3]
+    assert [len(read_log(tmp_path / stage)) for stage in STAGES] == [3, 3, 3, 3]
     again = load_file(train_pocket(recipe, tmp_path, cache=rendered, resume=True) / WEIGHTS)
     assert all(torch.equal(before[name], again[name]) for name in before)
     assert before.keys() == again.keys()
+
+
+def test_a_text_that_was_read_before_is_projected_as_in_one_go(source: StillsSource) -> None:
+    torch.manual_seed(0)
+    text = PocketText(PocketConfig(dim=16, image_size=32, vocabulary_size=len(vocabulary()), context=48, text_width=32, text_layers=1))
+    batch = TextSource(source).batch(0)
+    (read,) = read_batches(text, TextSource(source), 1)
+    assert read.read is not None
+    with torch.no_grad():
+        torch.testing.assert_close(text.project(read.read.float()), text(batch.tokens)[0], rtol=0, atol=0.05)  # read in bfloat16
+        torch.testing.assert_close(text.project(read_ends(text, batch.tokens)), text(batch.tokens)[0])
+
+
+def test_batches_that_were_read_come_each_once_an_epoch(source: StillsSource) -> None:
+    read = ReadSource(tuple(TextSource(source).batch(index) for index in range(3)), seed=1)
+    epochs = [[id(read.batch(3 * epoch + place)) for place in range(3)] for epoch in range(4)]
+    assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
 def test_sizes_that_do_not_agree_are_refused(recipe: Path, tmp_path: Path) -> None:
@@ -174,10 +197,9 @@ def test_a_cache_in_another_process_is_the_same_files(cache: FrameCache) -> None
 def test_batches_made_by_another_process_are_the_same(kind: type[ImageSource | TextSource], source: StillsSource) -> None:
     made = run_in_process(kind(source), 4)
     own = kind(source).batch(4)
-    assert made.target.keys() == own.target.keys()
     for field in fields(own):
         one, other = (getattr(batch, field.name) for batch in (made, own))
-        pairs = zip(one.values(), other.values(), strict=True) if isinstance(one, dict) else [(one, other)]
+        pairs = [(one[name], other[name]) for name in one] if isinstance(one, dict) else [(one, other)]
         assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs), field.name
 
 
@@ -227,6 +249,8 @@ def test_what_is_seen_of_frames_packs_into_their_vectors(cache: FrameCache) -> N
     expected = vision(normalised(torch.from_numpy(np.array(cache.pixels))))
     torch.testing.assert_close(vision.pack(seen[0].float())[0], expected, rtol=0, atol=0.02)
     assert not torch.equal(seen[0], seen[1])  # the other light
+    packed = packed_frames(vision.pack, seen)
+    torch.testing.assert_close(packed[0].float(), torch.nn.functional.normalize(expected.detach(), dim=-1), rtol=0, atol=0.02)
 
 
 def test_a_look_that_training_withholds_is_no_wrong_answer(cache: FrameCache) -> None:
@@ -316,8 +340,8 @@ def test_the_text_stage_can_go_on_from_an_encoder(recipe: Path, rendered: Path, 
     one, two = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     moved = {name for name in one if not torch.equal(one[name], two[name])}
     assert all(name.startswith(("text.", "vision.pack.")) for name in moved)
-    assert "text.project.weight" in moved
-    assert json.loads((second / "config.json").read_text())["trained"]["begun_with"]["steps"] == [3, 3]
+    assert "text.project.2.weight" in moved
+    assert json.loads((second / "config.json").read_text())["trained"]["begun_with"]["steps"]["image"] == 3
 
 
 def test_an_encoder_of_another_architecture_cannot_be_gone_on_with(recipe: Path, rendered: Path, tmp_path: Path) -> None:

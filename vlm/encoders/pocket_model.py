@@ -173,16 +173,20 @@ class PocketText(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled, per token, mask."""
+        x, ends = self.read(tokens)
+        per_token = self.project(x)  # (n, q', d)
+        place = torch.arange(x.shape[1], device=x.device)
+        pooled = per_token[torch.arange(len(x), device=x.device), ends]
+        return pooled, per_token, place <= ends[:, None]
+
+    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Words before they are projected (n, q', width), and where each text ends (n,)."""
         ends = (tokens == END).int().argmax(dim=1)
         tokens = tokens[:, : int(ends.max()) + 1]
-        length = tokens.shape[1]
-        x = self.embed(tokens) + self.position[:length]
+        x = self.embed(tokens) + self.position[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x)
-        per_token = self.project(self.norm(x))  # (n, q', d)
-        mask = torch.arange(length, device=tokens.device) <= ends[:, None]
-        pooled = per_token[torch.arange(len(tokens), device=tokens.device), ends]
-        return pooled, per_token, mask
+        return self.norm(x), ends
 
 
 class TextLayer(nn.Module):
