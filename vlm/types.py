@@ -222,6 +222,39 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grounded:
+    """Where in one video a text is true.
+
+    ``moments`` are best first. ``curve`` (t,) float32 says for each row how relevant it is; it is comparable within the video alone.
+    ``presence`` is the probability that the video shows the text at all, None where nothing was trained to tell.
+    """
+
+    text: str
+    moments: tuple[Moment, ...]
+    curve: NDArray[np.float32]
+    presence: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The answer to one question about one video.
+
+    ``options`` are what could be answered with the share of each, best first; they sum to 1. ``answerable`` is the probability that the
+    video shows what is asked, None where nothing was trained to tell. ``evidence`` are the moments that the answer rests on, best first.
+    """
+
+    text: str
+    probability: float
+    options: tuple[tuple[str, float], ...]
+    evidence: tuple[Moment, ...]
+    answerable: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise InputError(f"probability must be within 0..1, got {self.probability}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One search result: a stretch of a video, with the similarity that placed it.
 

@@ -1,0 +1,246 @@
+"""Sentences and stored features in, answers out: one interface, with training (``TrainedReader``) and without (``PlainReader``).
+
+A plain encoder can be used at once, and whatever is trained is measured as a gain over the plain reader on the same features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vlm.encoders.base import Encoder, TextTokens, text_tokens
+from vlm.errors import InputError, QueryError
+from vlm.models.curves import stretches
+from vlm.models.heads import best_spans
+from vlm.models.interaction import Fused
+from vlm.models.model import VideoTextModel, padded
+from vlm.types import Answer, Features, Grounded, Moment
+
+MOST_MOMENTS = 10
+# CLIP's own inverse temperature: similarities of a video to options become shares by it. They are no calibrated probabilities.
+OPTION_SCALE = 100.0
+# The best tenth of a video's rows speaks for an option: an event fills a part of a video.
+SPEAKING_SHARE = 0.1
+# A change between two rows that is this many deviations above the median change is a cut.
+CUT_DEVIATIONS = 6.0
+
+
+class Reader(Protocol):
+    """What search, grounding and questions need of a model."""
+
+    def embed_video(self, features: Features) -> NDArray[np.float32]:
+        """The unit vector (d,) of a video, or of a stretch of one."""
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Unit vectors (n, d), comparable with those of videos."""
+
+    def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
+        """Where each text is true, in the order of the texts. All read the same features."""
+
+    def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
+        """The answer, one of ``options`` where there are any."""
+
+
+class PlainReader:
+    """An encoder alone: mean pooling, stretches where the curve of similarities stands out, options by similarity."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+
+    def embed_video(self, features: Features) -> NDArray[np.float32]:
+        """The normalised mean of the rows.
+
+        Raises:
+            InputError: no rows, or rows that are not finite or cancel out.
+        """
+        check_features(features)
+        mean = features.vectors.mean(axis=0, dtype=np.float64)
+        length = np.linalg.norm(mean)
+        if length < 1e-6:
+            raise InputError(f"the {len(features.vectors)} rows of the video cancel out: they have no mean direction")
+        unit: NDArray[np.float32] = (mean / length).astype(np.float32)
+        return unit
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The encoder's own vectors."""
+        return self._encoder.encode_text(list(texts))
+
+    def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
+        """Stretches whose similarity stands out; the scores of moments are contrasts in standard errors.
+
+        Raises:
+            InputError: no rows, or rows that are not finite.
+        """
+        check_features(features)
+        if not texts:
+            return []
+        curves = self.embed_texts(texts) @ features.vectors.T
+        edges, cuts = np.append(features.times, features.end), cut_seconds(features)
+        return [
+            Grounded(text=text, moments=tuple(stretches(curve.astype(np.float64), edges, boundaries=cuts, most=MOST_MOMENTS)), curve=curve)
+            for text, curve in zip(texts, curves, strict=True)
+        ]
+
+    def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
+        """The option whose sentence with the question is nearest to the best rows.
+
+        Raises:
+            QueryError: no options: an encoder alone has no words of its own. InputError: one option, options twice, or no rows.
+        """
+        if not options:
+            raise QueryError(
+                f"{self._encoder.name!r} alone cannot answer an open question: give it options (--choices), a larger answerer "
+                "(--answerer), or train a model on your library (vlm train)"
+            )
+        check_options(options)
+        found = self.ground([f"{question} {option}" for option in options], features)
+        rows = max(1, round(SPEAKING_SHARE * len(features.times)))
+        scores = np.array([np.sort(one.curve)[-rows:].mean() for one in found], dtype=np.float64)
+        shares = _softmax(OPTION_SCALE * scores)
+        best = int(shares.argmax())
+        return Answer(text=options[best], probability=float(shares[best]), options=_ranked(options, shares), evidence=found[best].moments)
+
+
+class TrainedReader:
+    """An encoder and the model that was trained on it.
+
+    Raises:
+        EncoderMismatch: the model was made for another encoder.
+    """
+
+    def __init__(self, encoder: Encoder, model: VideoTextModel, *, device: str = "cpu") -> None:
+        model.check_encoder(encoder)
+        self._encoder, self._model, self._device = encoder, model.eval().to(device), torch.device(device)
+
+    @torch.inference_mode()
+    def embed_video(self, features: Features) -> NDArray[np.float32]:
+        """What the temporal adapter makes of the rows; raises InputError as it."""
+        frames, times = self._video(features)
+        return _array(self._model.encode_video(frames, times).pooled[0])
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """What the text adapter makes of the words."""
+        if not texts:
+            return np.zeros((0, self._encoder.dim), np.float32)
+        tokens, mask = self._words(text_tokens(self._encoder, list(texts)))
+        pooled = torch.from_numpy(self._encoder.encode_text(list(texts))).to(self._device)
+        return _array(self._model.encode_text(pooled, tokens, mask))
+
+    @torch.inference_mode()
+    def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
+        """Spans of the grounding head, with probabilities; the curve is its saliency.
+
+        Raises:
+            InputError: no rows, or rows that are not finite.
+        """
+        check_features(features)
+        found = []
+        for text in texts:  # one after the other: a long video is as much as memory should hold at once
+            fused, times, durations = self._fuse([text], features)
+            made = self._model.ground(fused, times, durations)
+            moments = tuple(Moment(span, score) for span, score in best_spans(made, durations, most=MOST_MOMENTS)[0])
+            presence = float(self._model.match(fused).sigmoid()[0])
+            found.append(Grounded(text=text, moments=moments, curve=_array(made.saliency[0]), presence=presence))
+        return found
+
+    @torch.inference_mode()
+    def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
+        """The best option; without options the likeliest of the model's own list.
+
+        Raises:
+            QueryError: no options, and the model has learnt no answers.
+            InputError: one option, options twice, no rows.
+        """
+        check_features(features)
+        asked, times, durations = self._fuse([question], features)
+        answerable = float(self._model.abstain(asked).sigmoid()[0])
+        ground = self._model.ground(asked, times, durations)
+        evidence = tuple(Moment(span, score) for span, score in best_spans(ground, durations, most=3)[0])
+        if options:
+            check_options(options)
+            fused, _, _ = self._fuse([f"{question} {option}" for option in options], features)
+            ranked = _ranked(options, _softmax(self._model.option(fused).double().cpu().numpy()))
+        else:
+            ranked = self._open(asked)
+        text, probability = ranked[0]
+        return Answer(text=text, probability=probability, options=ranked, evidence=evidence, answerable=answerable)
+
+    def _open(self, fused: Fused) -> tuple[tuple[str, float], ...]:
+        if self._model.closed is None:
+            raise QueryError(
+                "this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)"
+            )
+        shares = self._model.closed(fused)[0].softmax(dim=-1).double().cpu().numpy()
+        return _ranked(self._model.closed.answers, shares)
+
+    def _fuse(self, texts: Sequence[str], features: Features) -> tuple[Fused, Tensor, Tensor]:
+        tokens, mask = self._words(text_tokens(self._encoder, list(texts)))
+        frames, times = self._video(features)
+        n = len(texts)
+        frames, times = frames.expand(n, -1, -1), times.expand(n, -1)
+        durations = torch.full((n,), features.end, dtype=torch.float64, device=self._device)
+        return self._model.fuse(tokens, mask, frames, times), times, durations
+
+    def _video(self, features: Features) -> tuple[Tensor, Tensor]:
+        frames = torch.from_numpy(np.ascontiguousarray(features.vectors, dtype=np.float32))[None].to(self._device)
+        return frames, torch.from_numpy(features.times)[None].to(self._device)
+
+    def _words(self, words: TextTokens) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(words.vectors).to(self._device), torch.from_numpy(words.mask).to(self._device)
+
+
+def batch_of(features: Sequence[Features]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Several videos as one batch: frames (b, t, d), times (b, t), mask (b, t), durations (b,)."""
+    frames, mask = padded([torch.from_numpy(np.ascontiguousarray(one.vectors, dtype=np.float32)) for one in features])
+    times, _ = padded([torch.from_numpy(one.times) for one in features])
+    return frames, times, mask, torch.tensor([one.end for one in features], dtype=torch.float64)
+
+
+def check_features(features: Features) -> None:
+    """Raises InputError where there is no row, or one is not finite."""
+    if not len(features.times):
+        raise InputError("a video needs at least one row of features, got none: add it again (vlm add)")
+    finite = np.isfinite(features.vectors).all(axis=1)
+    if not finite.all():
+        raise InputError(f"features must be finite, got NaN or infinity in row {int(finite.argmin())} of {len(finite)}: encode it again")
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Raises InputError unless there are at least two options, all different and none empty."""
+    if len(options) < 2:
+        raise InputError(f"a choice needs at least two options, got {list(options)}")
+    twice = sorted({option for option in options if options.count(option) > 1})
+    if twice or not all(option.strip() for option in options):
+        raise InputError(f"options must be different and not empty, got {twice[0] if twice else ''!r} in {list(options)}")
+
+
+def cut_seconds(features: Features) -> list[float]:
+    """The times at which the picture changes at once: rows whose distance from the row before is far above what is usual in this video."""
+    if len(features.times) < 3:
+        return []
+    change = 1 - (features.vectors[1:] * features.vectors[:-1]).sum(axis=1, dtype=np.float64)
+    middle = np.median(change)
+    deviation = 1.4826 * np.median(np.abs(change - middle)) + 1e-4
+    return [float(second) for second in features.times[1:][change > middle + CUT_DEVIATIONS * deviation]]
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shares = np.exp(scores - scores.max())
+    normed: NDArray[np.float64] = shares / shares.sum()
+    return normed
+
+
+def _ranked(options: Sequence[str], shares: NDArray[np.float64]) -> tuple[tuple[str, float], ...]:
+    order = np.argsort(-shares, kind="stable")
+    return tuple((options[place], float(shares[place])) for place in order)
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
