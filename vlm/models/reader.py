@@ -206,7 +206,7 @@ def check_features(features: Features) -> None:
     """Raises InputError where there is no row, or one is not finite."""
     if not len(features.times):
         raise InputError("a video needs at least one row of features, got none: add it again (vlm add)")
-    finite = np.isfinite(features.vectors).all(axis=1)
+    finite: NDArray[np.bool_] = np.isfinite(features.vectors).all(axis=1)
     if not finite.all():
         raise InputError(f"features must be finite, got NaN or infinity in row {int(finite.argmin())} of {len(finite)}: encode it again")
 
