@@ -28,7 +28,7 @@ from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
 from vlm.train.loop import _batches
 from vlm.train.pocket import STAGES, ImageSource, ReadSource, TextSource, packed_frames, read_batches, seen_frames, train_pocket, vocabulary
-from vlm.train.pocket_heads import CHOICES, PAIRS, PER_COLOUR, Heads, as_tensors, claim_targets, looking_loss, targets
+from vlm.train.pocket_heads import CHOICES, CHOSEN, PAIRS, Heads, as_tensors, claim_targets, looking_loss, targets
 from vlm.train.pocket_modules import ImageBatch, TextBatch, direction_loss, normalised, read_ends
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
@@ -282,24 +282,26 @@ def test_claims_become_labels_of_what_they_say_and_of_nothing_else() -> None:
     assert (found["count"].tolist(), found["backdrop"].tolist()) == ([-1, 4], [-1, 1])
 
 
-def test_a_text_belongs_where_the_heads_find_what_it_claims_by_the_widest_margins() -> None:
+def test_a_text_belongs_at_the_sum_of_the_prototypes_of_what_it_claims() -> None:
     torch.manual_seed(0)
     heads = Heads(16, 16, 9)
     claim = Claim((Mention(colour=2, shape=3, way=5), Mention(colour=6)), relation=3, count=4)
     direction = heads.directions(as_tensors(claim_targets([claim])))[0]
-    vector = torch.randn(16)
+    rows = torch.nn.functional.normalize(heads.prototypes.weight.detach(), dim=-1)
+    yellow, purple, rest = 2 * CHOSEN, 6 * CHOSEN, 8 * CHOSEN
+    below = -rows[rest + 2 * PAIRS.index((2, 6)) + 1]  # the first is not above
+    expected = rows[yellow] + rows[yellow + 1 + 3] + rows[yellow + 22 + 5] + rows[purple] + below + rows[rest + 2 * len(PAIRS) + 4]
+    torch.testing.assert_close(direction, expected)
 
-    def margin(logits: torch.Tensor, place: int) -> float:
-        return float(logits[place] - logits.mean())
 
-    plain = (heads.linear.weight @ vector).detach()
-    start = {"shape": 1, "way": 22}
-    colour = [plain[n * PER_COLOUR : (n + 1) * PER_COLOUR] for n in range(8)]
-    rest = plain[8 * PER_COLOUR :]
-    expected = float(colour[2][0] + colour[6][0]) + margin(colour[2][start["shape"] :][:8], 3) + margin(colour[2][start["way"] :][:8], 5)
-    expected += float(rest[2 * PAIRS.index((2, 6)) + 1]) * -1  # below: the first is not above
-    expected += margin(rest[2 * len(PAIRS) :][:9], 4)
-    assert float(direction @ vector) == pytest.approx(expected, abs=1e-5)
+def test_heads_choose_by_the_cosine_with_prototypes(cache: FrameCache) -> None:
+    torch.manual_seed(0)
+    heads = Heads(16, 16, 9)
+    rows = torch.nn.functional.normalize(heads.prototypes.weight.detach(), dim=-1)
+    things, beside, count, backdrop = (part.detach() for part in heads._read(rows[2 * CHOSEN + 22 + 5][None]))
+    assert int(things[0, 2, 22:30].argmax()) == 5
+    assert float(things[0, 2, 27]) == pytest.approx(30.0, rel=1e-4)
+    assert (beside.shape, count.shape, backdrop.shape) == ((1, len(PAIRS), 2), (1, 9), (1, 5))
 
 
 def test_a_text_that_claims_nothing_of_a_colour_has_no_direction() -> None:
@@ -356,8 +358,8 @@ def test_a_vector_that_shows_what_a_text_claims_costs_less(cache: FrameCache) ->
     torch.manual_seed(0)
     heads = Heads(16, 16, 9)
     with torch.no_grad():
-        heads.linear.weight.zero_()
-        heads.linear.weight[2 * PER_COLOUR + 1 + 3, 0] = 1.0  # the first number speaks for a yellow star
+        heads.prototypes.weight.fill_(0.01)
+        heads.prototypes.weight[2 * CHOSEN + 1 + 3, 0] = 1.0  # the first number speaks for a yellow star
     vectors = torch.eye(16)[:2]
     claimed = as_tensors(claim_targets([Claim((Mention(colour=2, shape=3),))]))
     losses = [float(heads.of_texts(vectors[n : n + 1], claimed).detach()) for n in range(2)]

@@ -206,9 +206,9 @@ def check_features(features: Features) -> None:
     """Raises InputError where there is no row, or one is not finite."""
     if not len(features.times):
         raise InputError("a video needs at least one row of features, got none: add it again (vlm add)")
-    finite: NDArray[np.bool_] = np.isfinite(features.vectors).all(axis=1)
-    if not finite.all():
-        raise InputError(f"features must be finite, got NaN or infinity in row {int(finite.argmin())} of {len(finite)}: encode it again")
+    broken = np.flatnonzero(~np.isfinite(features.vectors).all(axis=1))
+    if len(broken):
+        raise InputError(f"features must be finite, got NaN or infinity in row {broken[0]} of {len(features.times)}: encode it again")
 
 
 def check_options(options: Sequence[str]) -> None:
