@@ -16,7 +16,7 @@ from vlm.data.toybox.splits import is_held_out_look
 from vlm.data.toybox.still_facts import PLACE_MARGIN, RELATION_CERTAIN, WAY_CERTAIN, WAYS, Claim, Mention, place_thirds
 from vlm.data.toybox.stills import CLEAR, UNCLEAR, Stills
 from vlm.data.toybox.vocabulary import BACKDROPS, COLOURS, RADII, SHAPES, SIZES, TEXTURES
-from vlm.encoders.pocket_model import GRID_SIDE
+from vlm.encoders.pocket_model import GRID_SIDE, SPARE
 
 # For each colour: presence, these choices, then the numbers radius, x, y, sine and cosine. The choices that numbers would settle stand
 # there because texts speak in choices: a vector's product with a text can rank "left, middle, right" only if each has a direction.
@@ -32,6 +32,8 @@ CHOSEN = PER_COLOUR - NUMBERS
 WHOLE = (len(COLOURS) * CHOSEN, len(PAIRS) * AXES, MOST_THINGS + 1, len(BACKDROPS))
 # Where the learnt scale of the prototypes begins: a vector that shows 25 facts gives each a cosine of a fifth.
 FIRST_SCALE = 30.0
+# How long the sum of m prototypes may be, in square roots of m, before it is cut: claims that go together lie somewhat alike.
+ROOM = 1.3
 # Standard deviations that bring radius and place to about unit variance, as sine and cosine nearly have.
 RADIUS_SCALE, PLACE_SCALE = 0.04, 0.25
 # A squared error of a hundredth matters, a cross-entropy of a hundredth does not.
@@ -50,8 +52,9 @@ class Heads(nn.Module):
     """Heads on unit vectors (n, d): everything about the thing of each colour, how two stand to each other, how many there are, and the
     backdrop.
 
-    Every answer has a prototype of unit length, and what they choose by is its cosine with the vector, without a bias: so that a text
-    that lies at the sum of the prototypes of what it claims ranks frames exactly as the heads do. Numbers are read by a plain map.
+    Every answer has a prototype of unit length, and what they choose by is its product with the vector, without a bias: so that a text
+    that lies at the sum of the prototypes of what it claims ranks frames exactly as the heads do. Numbers are read by a plain map. The
+    SPARE numbers of a vector are not read.
 
     ``of_queries`` asks the same of what each query found, before all is packed into the vector: one head for all colours, so that it
     learns eight times as fast what a star looks like. Only the image tower is kept of all this.
@@ -59,8 +62,8 @@ class Heads(nn.Module):
 
     def __init__(self, dim: int, query_width: int, num_queries: int) -> None:
         super().__init__()
-        self.prototypes = nn.Linear(dim, sum(WHOLE), bias=False)
-        self.numbers = nn.Linear(dim, len(COLOURS) * NUMBERS)
+        self.prototypes = nn.Linear(dim - SPARE, sum(WHOLE), bias=False)
+        self.numbers = nn.Linear(dim - SPARE, len(COLOURS) * NUMBERS)
         self.log_scale = nn.Parameter(torch.full((1 + len(CHOICES) + 3,), math.log(FIRST_SCALE)))
         self.thing = nn.Linear(query_width, PER_COLOUR)
         self.backdrop = nn.Linear(query_width * (num_queries - len(COLOURS)), len(BACKDROPS))
@@ -95,10 +98,10 @@ class Heads(nn.Module):
         return torch.stack([*losses, F.binary_cross_entropy_with_logits(presence[..., 0], target["presence"])]).sum()
 
     def directions(self, claimed: Mapping[str, Tensor]) -> Tensor:
-        """Where a text that makes these claims (see ``claim_targets``) should lie: (n, d), not normalised, 0 where nothing is claimed.
+        """Where a text that makes these claims (see ``claim_targets``) should lie: unit vectors (n, d), 0 where nothing is claimed.
 
-        The sum of the prototypes of all that is claimed: its product with a frame's vector adds up what the heads find there. The heads
-        learn nothing by it.
+        The sum of the prototypes of all that is claimed, divided by a length that depends on how many they are and on nothing else, and
+        the rest in the SPARE numbers: its product with a frame's vector adds up what the heads find there. The heads learn nothing by it.
         """
         presence, beside = claimed["presence"], claimed["beside"]
         things = [(presence > TYPICAL_PRESENCE + 0.01).float()[..., None]]
@@ -109,12 +112,16 @@ class Heads(nn.Module):
             _one_hot(claimed["count"], MOST_THINGS + 1),
             _one_hot(claimed["backdrop"], len(BACKDROPS)),
         ]
-        return torch.cat(parts, dim=1) @ F.normalize(self.prototypes.weight.detach().float(), dim=-1)
+        claims = torch.cat(parts, dim=1)
+        number = claims.abs().sum(dim=1, keepdim=True)
+        told = claims @ F.normalize(self.prototypes.weight.detach().float(), dim=-1) / (ROOM * number.clamp(min=1).sqrt())
+        rest = (1 - told.square().sum(dim=1, keepdim=True)).clamp(min=0).sqrt() * (number > 0) / SPARE**0.5
+        return F.normalize(torch.cat([told, rest.expand(-1, SPARE)], dim=1), dim=1)
 
     def _read(self, vectors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Things (n, 8, PER_COLOUR), relations (n, PAIRS, AXES), count and backdrop of unit vectors (n, d)."""
         n, prototypes = len(vectors), F.normalize(self.prototypes.weight.float(), dim=-1)
-        scales = self.log_scale.exp()
+        vectors, scales = vectors[:, :-SPARE], self.log_scale.exp()
         things, beside, count, backdrop = torch.split(vectors.float() @ prototypes.T, list(WHOLE), dim=-1)
         sizes = torch.tensor([1, *CHOICES.values()], device=scales.device)
         chosen = things.reshape(n, len(COLOURS), CHOSEN) * scales[:-3].repeat_interleave(sizes, output_size=CHOSEN)

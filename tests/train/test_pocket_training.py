@@ -28,7 +28,7 @@ from vlm.train.familiar import fit_familiar
 from vlm.train.log import read_log
 from vlm.train.loop import _batches
 from vlm.train.pocket import STAGES, ImageSource, ReadSource, TextSource, packed_frames, read_batches, seen_frames, train_pocket, vocabulary
-from vlm.train.pocket_heads import CHOICES, CHOSEN, PAIRS, Heads, as_tensors, claim_targets, looking_loss, targets
+from vlm.train.pocket_heads import CHOICES, CHOSEN, PAIRS, ROOM, Heads, as_tensors, claim_targets, looking_loss, targets
 from vlm.train.pocket_modules import ImageBatch, TextBatch, direction_loss, normalised, read_ends
 from vlm.train.stills_source import FrameCache, StillsConfig, StillsSource, open_cache, relit
 
@@ -290,15 +290,31 @@ def test_a_text_belongs_at_the_sum_of_the_prototypes_of_what_it_claims() -> None
     rows = torch.nn.functional.normalize(heads.prototypes.weight.detach(), dim=-1)
     yellow, purple, rest = 2 * CHOSEN, 6 * CHOSEN, 8 * CHOSEN
     below = -rows[rest + 2 * PAIRS.index((2, 6)) + 1]  # the first is not above
-    expected = rows[yellow] + rows[yellow + 1 + 3] + rows[yellow + 22 + 5] + rows[purple] + below + rows[rest + 2 * len(PAIRS) + 4]
-    torch.testing.assert_close(direction, expected)
+    told = rows[yellow] + rows[yellow + 1 + 3] + rows[yellow + 22 + 5] + rows[purple] + below + rows[rest + 2 * len(PAIRS) + 4]
+    torch.testing.assert_close(direction[:-1], told / (ROOM * 6**0.5))
+    assert float(direction.norm()) == pytest.approx(1, abs=1e-6)
+    assert float(direction[-1]) > 0
+
+
+def test_two_texts_that_differ_in_one_claim_differ_before_a_frame_by_that_claim_alone() -> None:
+    """One of them contradicts itself (left of what is on the left), and must not gain by it."""
+    torch.manual_seed(0)
+    heads = Heads(400, 16, 9)
+    claims = [Claim((Mention(colour=2, place=3), Mention(colour=6, place=5)), relation=relation) for relation in (0, 1)]
+    directions = heads.directions(as_tensors(claim_targets(claims)))
+    frame = torch.nn.functional.pad(torch.nn.functional.normalize(torch.randn(399), dim=0), (0, 1))
+    row = torch.nn.functional.normalize(heads.prototypes.weight.detach(), dim=-1)[8 * CHOSEN + 2 * PAIRS.index((2, 6))]
+    expected = 2 * float(row @ frame[:-1]) / (ROOM * 7**0.5)
+    assert float((directions[0] - directions[1]) @ frame) == pytest.approx(expected, abs=1e-6)
 
 
 def test_heads_choose_by_the_cosine_with_prototypes(cache: FrameCache) -> None:
     torch.manual_seed(0)
     heads = Heads(16, 16, 9)
     rows = torch.nn.functional.normalize(heads.prototypes.weight.detach(), dim=-1)
-    things, beside, count, backdrop = (part.detach() for part in heads._read(rows[2 * CHOSEN + 22 + 5][None]))
+    things, beside, count, backdrop = (
+        part.detach() for part in heads._read(torch.nn.functional.pad(rows[2 * CHOSEN + 22 + 5], (0, 1))[None])
+    )
     assert int(things[0, 2, 22:30].argmax()) == 5
     assert float(things[0, 2, 27]) == pytest.approx(30.0, rel=1e-4)
     assert (beside.shape, count.shape, backdrop.shape) == ((1, len(PAIRS), 2), (1, 9), (1, 5))

@@ -18,6 +18,9 @@ FINE_WIDTH = 16
 # Words that a text layer mixes before attention: its own and those before it.
 NEAR = 5
 HEAD_WIDTH = 32
+# The last numbers of a frame's vector are 0. A text puts there what its length lacks: were it to lie at the sum of what it claims, one that
+# contradicts itself would be shorter than the rest, and being of unit length bring it nearer to every frame.
+SPARE = 1
 # Of a channel of the grid, for a logarithm: black frames have no deviation at all.
 LEAST_DEVIATION = 1e-3
 
@@ -122,12 +125,12 @@ class Pack(nn.Module):
         super().__init__()
         width = config.query_width
         self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
-        self.project = nn.Sequential(nn.LayerNorm(config.num_queries * width), nn.Linear(config.num_queries * width, config.dim))
+        self.project = nn.Sequential(nn.LayerNorm(config.num_queries * width), nn.Linear(config.num_queries * width, config.dim - SPARE))
 
     def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors, found."""
         found = seen + self.mlp(seen)
-        return self.project(found.flatten(1)), found
+        return F.pad(self.project(found.flatten(1)), (0, SPARE)), found
 
 
 class ConvBlock(nn.Module):
