@@ -55,3 +55,14 @@ def test_an_own_pair_is_never_excluded() -> None:
     scale = torch.tensor(2.0, dtype=torch.float64)
     everything = torch.ones(3, 3, dtype=torch.bool)
     assert float(info_nce(image, text, scale, excluded=everything)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 9])
+def test_in_chunks_it_is_the_same_loss_with_the_same_gradients(chunk: int) -> None:
+    leaves = [units(5, 4, seed=seed).requires_grad_() for seed in (0, 1)] + [units(6, 4, seed=2).requires_grad_()]
+    scale = torch.tensor(7.0, dtype=torch.float64, requires_grad=True)
+    excluded = torch.rand(5, 11, generator=torch.Generator().manual_seed(3)) < 0.3
+    whole, parts = (info_nce(leaves[0], leaves[1], scale, negatives=leaves[2], excluded=excluded, chunk=size) for size in (None, chunk))
+    assert float(whole.detach()) == pytest.approx(float(parts.detach()), abs=1e-12)
+    for one, other in zip(*(torch.autograd.grad(loss, [*leaves, scale]) for loss in (whole, parts)), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
