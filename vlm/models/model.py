@@ -36,25 +36,52 @@ class VideoTextConfig:
 
     Attributes:
         encoder, fingerprint: of the encoder whose vectors come in; no other's can be used.
-        adapter: of frames along time, and of texts. interaction: of words and frames.
+        adapter: of frames along time, and of texts.
+        interaction: of words and frames; None is a model for retrieval alone, which neither grounds nor answers.
         answers: the closed list of answers; empty is none. decoder: of answers in words; None is none.
     """
 
     encoder: str
     fingerprint: str
     adapter: AdapterConfig
-    interaction: InteractionConfig
+    interaction: InteractionConfig | None = None
     answers: tuple[str, ...] = ()
     decoder: DecoderConfig | None = None
 
     def __post_init__(self) -> None:
         dim = self.adapter.dim
+        if self.interaction is None:
+            if self.answers or self.decoder is not None:
+                raise InputError("answers and decoder need an interaction, and there is none")
+            return
         if (self.interaction.text_dim, self.interaction.video_dim) != (dim, dim):
             raise InputError(
                 f"interaction.text_dim {self.interaction.text_dim} and video_dim {self.interaction.video_dim} must be adapter.dim {dim}"
             )
         if self.decoder is not None and self.decoder.width != self.interaction.width:
             raise InputError(f"decoder.width {self.decoder.width} must be interaction.width {self.interaction.width}")
+
+
+class Crossing(nn.Module):
+    """Words and frames in one pass, and the heads that read it."""
+
+    def __init__(self, config: VideoTextConfig, interaction: InteractionConfig) -> None:
+        super().__init__()
+        width = interaction.width
+        self.interaction = Interaction(interaction)
+        self.grounding, self.match, self.abstain, self.option = GroundingHead(width), MatchHead(width), MatchHead(width), MatchHead(width)
+        self.closed = ClosedAnswerHead(width, config.answers) if config.answers else None
+        self.decoder = AnswerDecoder(config.decoder) if config.decoder is not None else None
+
+    def fuse(self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, video_mask: Tensor | None = None) -> Fused:
+        """Words (b, q, d) and the encoder's own frames (b, t, d) that know of each other; see Interaction."""
+        fused: Fused = self.interaction(tokens, text_mask, frames, times, video_mask)
+        return fused
+
+    def ground(self, fused: Fused, times: Tensor, durations: Tensor) -> Grounding:
+        """Where the text is true; see GroundingHead."""
+        found: Grounding = self.grounding(fused, times, durations)
+        return found
 
 
 class VideoTextModel(nn.Module):
@@ -67,13 +94,8 @@ class VideoTextModel(nn.Module):
     def __init__(self, config: VideoTextConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.interaction.width
         self.adapter, self.text_adapter = TemporalAdapter(config.adapter), TextAdapter(config.adapter)
-        self.interaction = Interaction(config.interaction)
-        self.grounding, self.match, self.abstain = GroundingHead(width), MatchHead(width), MatchHead(width)
-        self.option = MatchHead(width)
-        self.closed = ClosedAnswerHead(width, config.answers) if config.answers else None
-        self.decoder = AnswerDecoder(config.decoder) if config.decoder is not None else None
+        self.crossing = None if config.interaction is None else Crossing(config, config.interaction)
 
     def encode_video(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Adapted:
         """Adapted frames (b, t, d) and unit vectors (b, d) of frames (b, t, d) with times (b, t) in seconds; see TemporalAdapter."""
@@ -85,15 +107,17 @@ class VideoTextModel(nn.Module):
         vectors: Tensor = self.text_adapter(pooled, tokens, mask)
         return vectors
 
-    def fuse(self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, video_mask: Tensor | None = None) -> Fused:
-        """Words (b, q, d) and the encoder's own frames (b, t, d) that know of each other; see Interaction."""
-        fused: Fused = self.interaction(tokens, text_mask, frames, times, video_mask)
-        return fused
+    def cross(self) -> Crossing:
+        """What reads words and frames together.
 
-    def ground(self, fused: Fused, times: Tensor, durations: Tensor) -> Grounding:
-        """Where the text is true; see GroundingHead."""
-        found: Grounding = self.grounding(fused, times, durations)
-        return found
+        Raises:
+            InputError: the model is for retrieval alone.
+        """
+        if self.crossing is None:
+            raise InputError(
+                "this model is for retrieval alone: it has no interaction of words and frames, and neither grounds nor answers"
+            )
+        return self.crossing
 
     def check_encoder(self, encoder: Encoder) -> None:
         """Raises EncoderMismatch, naming both, where the model was made for another encoder."""
@@ -106,7 +130,11 @@ class VideoTextModel(nn.Module):
 
     def num_parameters(self) -> dict[str, int]:
         """How many numbers each part learns."""
-        return {name: count_parameters(part) for name, part in self.named_children()}
+        parts = dict(self.named_children())
+        crossing = parts.pop("crossing", None)
+        if crossing is not None:
+            parts |= dict(crossing.named_children())
+        return {name: count_parameters(part) for name, part in parts.items()}
 
     def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
         """Write config.json, model.safetensors and README.md; gives the folder.
@@ -223,12 +251,15 @@ def _known(kind: type[Any], held: Mapping[str, Any], where: str) -> dict[str, An
 def _card(model: VideoTextModel) -> str:
     """What a model card says where nothing was measured yet."""
     config = model.config
+    mixers = [(config.adapter.mixer, "along time")]
+    if config.interaction is not None:
+        mixers.append((config.interaction.mixer, "between words and frames"))
     parts = "\n".join(f"| {name} | {count:,} |" for name, count in model.num_parameters().items())
     return (
         "---\nlibrary_name: vlm-retrieval\npipeline_tag: video-text-to-text\n---\n\n"
         f"# A video-text model for `{config.encoder}`\n\n"
-        f"It reads stored frame vectors of the encoder `{config.encoder}` ({config.fingerprint}) and of no other; its mixers are "
-        f"`{config.adapter.mixer}` along time and `{config.interaction.mixer}` between words and frames.\n\n"
+        f"It reads stored frame vectors of the encoder `{config.encoder}` ({config.fingerprint}) and of no other. Mixers: "
+        f"{', '.join(f'`{mixer}` {where}' for mixer, where in mixers)}.\n\n"
         f"| part | parameters |\n|---|---|\n{parts}\n\nNothing has been measured with these weights.\n"
     )
 

@@ -18,7 +18,7 @@ from vlm.errors import InputError, QueryError
 from vlm.models.curves import stretches
 from vlm.models.heads import best_spans
 from vlm.models.interaction import Fused
-from vlm.models.model import VideoTextModel, padded
+from vlm.models.model import Crossing, VideoTextModel, padded
 from vlm.types import Answer, Features, Grounded, Moment
 
 MOST_MOMENTS = 10
@@ -137,15 +137,16 @@ class TrainedReader:
         """Spans of the grounding head, with probabilities; the curve is its saliency.
 
         Raises:
-            InputError: no rows, or rows that are not finite.
+            InputError: no rows, rows that are not finite, or a model for retrieval alone.
         """
         check_features(features)
+        cross = self._model.cross()
         found = []
         for text in texts:  # one after the other: a long video is as much as memory should hold at once
             fused, times, durations = self._fuse([text], features)
-            made = self._model.ground(fused, times, durations)
+            made = cross.ground(fused, times, durations)
             moments = tuple(Moment(span, score) for span, score in best_spans(made, durations, most=MOST_MOMENTS)[0])
-            presence = float(self._model.match(fused).sigmoid()[0])
+            presence = float(cross.match(fused).sigmoid()[0])
             found.append(Grounded(text=text, moments=moments, curve=_array(made.saliency[0]), presence=presence))
         return found
 
@@ -158,26 +159,28 @@ class TrainedReader:
             InputError: one option, options twice, no rows.
         """
         check_features(features)
+        cross = self._model.cross()
         asked, times, durations = self._fuse([question], features)
-        answerable = float(self._model.abstain(asked).sigmoid()[0])
-        ground = self._model.ground(asked, times, durations)
+        answerable = float(cross.abstain(asked).sigmoid()[0])
+        ground = cross.ground(asked, times, durations)
         evidence = tuple(Moment(span, score) for span, score in best_spans(ground, durations, most=3)[0])
         if options:
             check_options(options)
             fused, _, _ = self._fuse([f"{question} {option}" for option in options], features)
-            ranked = _ranked(options, _softmax(self._model.option(fused).double().cpu().numpy()))
+            ranked = _ranked(options, _softmax(cross.option(fused).double().cpu().numpy()))
         else:
-            ranked = self._open(asked)
+            ranked = self._open(cross, asked)
         text, probability = ranked[0]
         return Answer(text=text, probability=probability, options=ranked, evidence=evidence, answerable=answerable)
 
-    def _open(self, fused: Fused) -> tuple[tuple[str, float], ...]:
-        if self._model.closed is None:
+    @staticmethod
+    def _open(cross: Crossing, fused: Fused) -> tuple[tuple[str, float], ...]:
+        if cross.closed is None:
             raise QueryError(
                 "this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)"
             )
-        shares = self._model.closed(fused)[0].softmax(dim=-1).double().cpu().numpy()
-        return _ranked(self._model.closed.answers, shares)
+        shares = cross.closed(fused)[0].softmax(dim=-1).double().cpu().numpy()
+        return _ranked(cross.closed.answers, shares)
 
     def _fuse(self, texts: Sequence[str], features: Features) -> tuple[Fused, Tensor, Tensor]:
         tokens, mask = self._words(text_tokens(self._encoder, list(texts)))
@@ -185,7 +188,7 @@ class TrainedReader:
         n = len(texts)
         frames, times = frames.expand(n, -1, -1), times.expand(n, -1)
         durations = torch.full((n,), features.end, dtype=torch.float64, device=self._device)
-        return self._model.fuse(tokens, mask, frames, times), times, durations
+        return self._model.cross().fuse(tokens, mask, frames, times), times, durations
 
     def _video(self, features: Features) -> tuple[Tensor, Tensor]:
         frames = torch.from_numpy(np.ascontiguousarray(features.vectors, dtype=np.float32))[None].to(self._device)

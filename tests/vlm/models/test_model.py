@@ -155,12 +155,24 @@ def test_widths_must_agree() -> None:
     with pytest.raises(InputError, match=r"text_dim 8 .* adapter.dim 9"):
         replace(CONFIGURED, adapter=AdapterConfig(dim=9))
     with pytest.raises(InputError, match=r"decoder.width 12 must be interaction.width 16"):
-        replace(CONFIGURED, interaction=replace(CONFIGURED.interaction, width=16))
+        replace(CONFIGURED, interaction=replace(CONFIGURED.interaction, width=16))  # type: ignore[type-var]
+
+
+def test_a_model_for_retrieval_alone_neither_grounds_nor_answers(tmp_path: Path) -> None:
+    config = VideoTextConfig(encoder="small", fingerprint="f1", adapter=CONFIGURED.adapter)
+    opened = VideoTextModel.from_pretrained(model(config).save_pretrained(tmp_path / "model"))
+    assert opened.config == config
+    assert set(opened.num_parameters()) == {"adapter", "text_adapter"}
+    with pytest.raises(InputError, match="for retrieval alone"):
+        opened.cross()
+    with pytest.raises(InputError, match="need an interaction"):
+        replace(config, answers=("red",))
 
 
 def test_every_part_tells_how_much_it_learns() -> None:
     counts = model().num_parameters()
     assert set(counts) >= {"adapter", "interaction", "grounding", "decoder"}
+    assert "crossing" not in counts
     assert sum(counts.values()) == sum(parameter.numel() for parameter in model().parameters())
 
 
