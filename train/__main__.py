@@ -17,36 +17,52 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vlm.train", description="Train by a recipe. The frames that it needs are rendered first."
     )
-    parser.add_argument("recipe", help="a TOML file, or the name of a recipe that comes with vlm: pocket")
+    parser.add_argument("recipe", help="a TOML file, or the name of one that comes with vlm: pocket, toybox-retrieval")
     parser.add_argument("--out", type=Path, required=True, help="folder for the log, the checkpoints and the result")
     parser.add_argument("--cache", type=Path, default=None, help="folder for rendered frames (default: OUT/cache)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, or begin where there is none")
     parser.add_argument("--begin-with", type=Path, default=None, help="folder of a pocket: train its text tower on, before its image tower")
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=None, help="instead of the recipe's")
+    parser.add_argument("--mixer", default=None, help="instead of the recipe's: mamba, vim, dbm or attention (retrieval alone)")
+    parser.add_argument("--encoder", default="pocket", help="whose vectors are trained on (retrieval alone; default: pocket)")
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
     given = parser.parse_args(words)
-    from vlm.train.pocket import train_pocket
-    from vlm.train.recipe import recipe_path
-
     threads = given.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     try:
-        folder = train_pocket(
-            recipe_path(given.recipe),
-            given.out,
-            cache=given.cache or given.out / "cache",
-            resume=given.resume,
-            steps=given.steps,
-            seed=given.seed,
-            workers=threads,
-            begin_with=given.begin_with,
-        )
+        folder = _train(given, threads)
     except (VlmError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{folder}\n")
     return 0
+
+
+def _train(given: argparse.Namespace, threads: int) -> Path:
+    from vlm.train.recipe import recipe_path, task_of
+
+    recipe, cache = recipe_path(given.recipe), given.cache or given.out / "cache"
+    if task_of(recipe) == "retrieval":
+        from vlm.encoders.registry import load_encoder
+        from vlm.train.retrieval import train_retrieval
+
+        instead = {"mixer": given.mixer, "steps": given.steps} | ({} if given.seed is None else {"seed": given.seed})
+        train_retrieval(recipe, given.out, load_encoder(given.encoder), cache=cache, resume=given.resume, **instead)
+        folder: Path = given.out / "model"
+        return folder
+    from vlm.train.pocket import train_pocket
+
+    return train_pocket(
+        recipe,
+        given.out,
+        cache=cache,
+        resume=given.resume,
+        steps=given.steps,
+        seed=given.seed,
+        workers=threads,
+        begin_with=given.begin_with,
+    )
 
 
 if __name__ == "__main__":

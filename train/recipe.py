@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from vlm.errors import InputError
 
 C = TypeVar("C")
 FOLDER = Path(__file__).parent / "recipes"
+TASKS = ("pocket", "retrieval")
 _PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -31,17 +33,34 @@ def recipe_path(name: str) -> Path:
     raise InputError(f"there is no recipe {name!r}: name a TOML file, or one of {', '.join(known)}")
 
 
+def task_of(path: Path) -> str:
+    """What a recipe trains, its key ``task``: one of TASKS.
+
+    Raises:
+        InputError: the file is no TOML, or the task is missing or unknown.
+    """
+    task = _table(path).get("task")
+    if task not in TASKS:
+        raise InputError(f'recipe {str(path)!r} must name its task, one of {", ".join(TASKS)}, as in task = "{TASKS[0]}"; got {task!r}')
+    return str(task)
+
+
 def read_recipe(path: Path, sections: Mapping[str, type[Any]]) -> dict[str, Any]:
     """One config for each of ``sections`` from the tables of a TOML file.
 
     Raises:
         InputError: the file is no TOML, or breaks any rule; the message lists all of them.
     """
+    held = _table(path)
+    held.pop("task", None)
+    return configs(held, sections, where=str(path))
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        held = tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"recipe {str(path)!r} cannot be read: {error}") from error
-    return configs(held, sections, where=str(path))
 
 
 def configs(held: Mapping[str, Any], sections: Mapping[str, type[Any]], *, where: str) -> dict[str, Any]:
@@ -74,12 +93,21 @@ def _problems(section: str, table: Mapping[str, Any], kind: type[Any]) -> list[s
             if field.default is MISSING and field.default_factory is MISSING:
                 wrong.append(f"{section}.{field.name} is missing")
         elif not _is_of(table[field.name], known[field.name]):
-            wanted = _PLAIN.get(known[field.name], str(known[field.name]))
-            wrong.append(f"{section}.{field.name} must be {wanted}, got {table[field.name]!r}")
+            wrong.append(f"{section}.{field.name} must be {_wanted(known[field.name])}, got {table[field.name]!r}")
     return wrong
 
 
+def _wanted(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    return _PLAIN.get(kind, str(kind))
+
+
 def _is_of(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_is_of(value, one) for one in get_args(kind) if one is not NoneType)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vlm.errors import InputError
+from vlm.models.adapter import AdapterConfig
 from vlm.train.pocket import SECTIONS
 from vlm.train.recipe import configs, read_recipe, recipe_path
 
@@ -47,6 +48,15 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 def test_a_value_out_of_range_is_told_by_its_table() -> None:
     with pytest.raises(InputError, match="soup: spoons must be at least 1, got 0"):
         configs({"soup": {"litres": 1, "spoons": 0}}, {"soup": Soup}, where="x")
+
+
+def test_a_word_must_be_one_that_is_known_and_what_may_be_left_out_may_be_given() -> None:
+    held = {"adapter": {"dim": 4, "mixer": "vim", "expand": 2}}
+    assert configs(held, {"adapter": AdapterConfig}, where="x")["adapter"] == AdapterConfig(dim=4, mixer="vim", expand=2)
+    told = "adapter.mixer must be one of 'mamba', 'vim', 'dbm', 'attention', got 'vin'"
+    for wrong, words in (({"mixer": "vin"}, told), ({"expand": "x"}, "adapter.expand must be")):
+        with pytest.raises(InputError, match=words):
+            configs({"adapter": {"dim": 4} | wrong}, {"adapter": AdapterConfig}, where="x")
 
 
 def test_true_is_no_number() -> None:

@@ -1,0 +1,165 @@
+"""Adapters trained on order twins: the right pairs, the right texts, and a run that ends in a model that can be opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.train.test_features import MeanEncoder
+from vlm.encoders.base import TextTokens
+from vlm.errors import InputError
+from vlm.models.adapter import AdapterConfig
+from vlm.models.model import VideoTextConfig, VideoTextModel
+from vlm.train.features import open_features
+from vlm.train.log import read_log
+from vlm.train.recipe import recipe_path, task_of
+from vlm.train.retrieval import (
+    RetrievalBatch,
+    RetrievalTraining,
+    TwinsConfig,
+    TwinsSource,
+    Words,
+    read_words,
+    train_retrieval,
+    twins,
+    vectors_of,
+)
+
+RECIPE = """
+task = "retrieval"
+[adapter]
+dim = 3
+mixer = "mamba"
+num_layers = 1
+d_state = 2
+[data]
+pairs = 4
+batch_pairs = 2
+phrasings = 2
+[loop]
+steps = 3
+warmup_steps = 1
+"""
+
+
+class Encoder(MeanEncoder):
+    """A frame is its mean colour; a word is the number of its letters."""
+
+    name = "mean"
+
+    def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = np.array([[len(text), text.count("a") + 1, text.count("then") + 1] for text in texts], np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def encode_text_tokens(self, texts: Sequence[str]) -> TextTokens:
+        words = [text.split() for text in texts]
+        mask = np.arange(max(map(len, words))) < np.array([len(one) for one in words])[:, None]
+        vectors = np.zeros((*mask.shape, 3), np.float32)
+        for number, one in enumerate(words):
+            vectors[number, : len(one)] = [[len(word), word.count("e"), 1.0] for word in one]
+        return TextTokens(vectors=vectors, mask=mask)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_twins_say_the_same_clauses_in_either_order() -> None:
+    shown = twins(7, 3, split="train", phrasings=3)
+    assert len(shown.worlds) == len(shown.texts) == 6
+    for video in range(0, 6, 2):
+        for one, other in zip(shown.texts[video], shown.texts[video + 1], strict=True):
+            first, second = one.split(", then ")
+            assert other == f"{second}, then {first}"
+        assert len(set(shown.texts[video])) > 1
+
+
+def test_a_batch_holds_both_twins_with_their_own_texts(tmp_path: Path) -> None:
+    config = TwinsConfig(pairs=4, batch_pairs=2, phrasings=2)
+    shown = twins(config.seed, 4, split="train", phrasings=2)
+    encoder = Encoder()
+    features = open_features(shown.worlds, encoder, tmp_path)  # type: ignore[arg-type]
+    texts = [text for said in shown.texts for text in said]
+    words = read_words(encoder, texts)  # type: ignore[arg-type]
+    source = TwinsSource(config, features, words)
+    seen = []
+    for index in (0, 1):
+        batch = source.batch(index)
+        for place, pair in enumerate(source.pairs(index)):
+            for twin in (0, 1):
+                row, video = 2 * place + twin, 2 * int(pair) + twin
+                seen.append(video)
+                rows = int(batch.mask[row].sum())
+                np.testing.assert_allclose(batch.frames[row, :rows].numpy(), features[video].vectors)
+                assert any(torch.equal(batch.words.pooled[row], words.pooled[2 * video + number]) for number in (0, 1))
+    assert sorted(seen) == list(range(8))
+
+
+def test_a_training_ends_in_a_model_that_can_be_opened_and_gone_on_with(recipe: Path, tmp_path: Path) -> None:
+    encoder = Encoder()
+    train_retrieval(recipe, tmp_path / "out", encoder, cache=tmp_path / "cache", mixer="dbm", seed=5)  # type: ignore[arg-type]
+    model = VideoTextModel.from_pretrained(tmp_path / "out" / "model")
+    assert (model.config.adapter.mixer, model.config.fingerprint) == ("dbm", encoder.fingerprint)
+    lines = read_log(tmp_path / "out")
+    assert len(lines) == 3
+    assert all({"order", "scale"} <= line.keys() for line in lines)
+    again = train_retrieval(
+        recipe,
+        tmp_path / "out",
+        encoder,
+        cache=tmp_path / "cache",
+        resume=True,
+        mixer="dbm",
+        seed=5,  # type: ignore[arg-type]
+    )
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    shown = twins(9, 2, split="test")
+    videos, texts = vectors_of(
+        model,
+        open_features(shown.worlds, encoder, tmp_path),
+        read_words(encoder, [said[0] for said in shown.texts]),  # type: ignore[arg-type]
+    )
+    assert videos.shape == texts.shape == (4, 3)
+    torch.testing.assert_close(videos.norm(dim=1), torch.ones(4))
+
+
+def test_the_figure_order_is_how_often_the_own_text_is_nearer_than_the_twins() -> None:
+    model = VideoTextModel(VideoTextConfig(encoder="e", fingerprint="f", adapter=AdapterConfig(dim=4, num_layers=0, text_layers=0)))
+    axes = torch.eye(4)
+    texts = torch.stack([axes[0], axes[1], axes[3], axes[2]])  # the second pair has each other's texts
+    words = Words(texts, texts[:, None], torch.ones(4, 1, dtype=torch.bool))
+    batch = RetrievalBatch(axes[:, None], torch.zeros(4, 1), torch.ones(4, 1, dtype=torch.bool), words)
+    _, figures = RetrievalTraining(model, 30.0)(batch)
+    assert float(figures["order"]) == 0.5
+
+
+def test_the_shipped_recipe_names_its_task() -> None:
+    assert task_of(recipe_path("toybox-retrieval")) == "retrieval"
+    assert task_of(recipe_path("pocket")) == "pocket"
+
+
+def test_a_recipe_without_a_task_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.toml"
+    path.write_text("[loop]\nsteps = 3\n")
+    with pytest.raises(InputError, match=r"none\.toml.*one of pocket, retrieval"):
+        task_of(path)
+
+
+def test_a_width_that_is_not_the_encoders_is_refused(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(RECIPE.replace("dim = 3", "dim = 4"))
+    with pytest.raises(InputError, match="encoder's width 3, got 4"):
+        train_retrieval(recipe, tmp_path / "out", Encoder(), cache=tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"pairs": 0}, {"batch_pairs": 3000}])
+def test_twins_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
+        TwinsConfig(**wrong)  # type: ignore[arg-type]

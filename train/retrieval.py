@@ -1,0 +1,206 @@
+"""Learning to find videos by what happens in which order: the temporal adapter and the text adapter before order twins of Toybox.
+
+Twins are two videos of the same two events in either order, each with the text of its own: the hardest negatives there are, and what no
+mean of frames can tell apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.plan import order_twins
+from vlm.data.toybox.vocabulary import VERSION
+from vlm.data.toybox.world import World
+from vlm.encoders.base import Encoder, TextTokens, text_tokens
+from vlm.errors import InputError
+from vlm.models.adapter import AdapterConfig
+from vlm.models.model import VideoTextConfig, VideoTextModel, padded
+from vlm.models.reader import batch_of
+from vlm.train.features import FeatureCache, open_features
+from vlm.train.loop import LoopConfig, run
+from vlm.train.losses.contrastive import info_nce
+from vlm.train.recipe import read_recipe
+
+TEXTS_AT_ONCE = 512
+MOST_SCALE = 200.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinsConfig:
+    """Which twins: ``pairs`` of the training split from ``seed``, ``batch_pairs`` a batch, ``phrasings`` of each text."""
+
+    seed: int = 1
+    pairs: int = 2000
+    batch_pairs: int = 24
+    phrasings: int = 4
+    first_scale: float = 30.0
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "batch_pairs", "phrasings"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_pairs > self.pairs:
+            raise InputError(f"batch_pairs {self.batch_pairs} is more than pairs {self.pairs}")
+
+
+SECTIONS: dict[str, type[Any]] = {"adapter": AdapterConfig, "data": TwinsConfig, "loop": LoopConfig}
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Pairs of videos, and the texts of each video: video 2i and 2i + 1 are twins; ``texts[v]`` are its phrasings."""
+
+    worlds: tuple[World, ...]
+    texts: tuple[tuple[str, ...], ...]
+
+
+def twins(seed: int, pairs: int, *, split: str, phrasings: int = 1) -> Twins:
+    """Order twins of a split, each text in several phrasings; both texts of a phrasing use the same two clauses."""
+    worlds: list[World] = []
+    texts: list[tuple[str, ...]] = []
+    for index in range(pairs):
+        pair = order_twins(seed, index, split=split)
+        # Events are sorted by start, so the second world's first event is the first world's second.
+        said = []
+        for number in range(phrasings):
+            dice = [Dice(VERSION, "twin", seed, index, n, *([number] if number else [])) for n in range(2)]
+            said.append([event_caption(event, one, article="a") for event, one in zip(pair[0].events, dice, strict=True)])
+        worlds += pair
+        texts += [tuple(f"{a}, then {b}" for a, b in said), tuple(f"{b}, then {a}" for a, b in said)]
+    return Twins(tuple(worlds), tuple(texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Texts as the frozen text tower gives them: pooled (n, d) unit vectors, and words (n, q, d) with their mask (n, q)."""
+
+    pooled: Tensor
+    tokens: Tensor
+    mask: Tensor
+
+    def __getitem__(self, rows: Tensor) -> Words:
+        """Some of the texts, cut to the longest of them."""
+        mask = self.mask[rows]
+        longest = int(mask.sum(dim=1).max())
+        return Words(self.pooled[rows], self.tokens[rows, :longest], mask[:, :longest])
+
+
+def read_words(encoder: Encoder, texts: Sequence[str]) -> Words:
+    """All of ``texts``, once."""
+    parts: list[TextTokens] = [text_tokens(encoder, texts[first : first + TEXTS_AT_ONCE]) for first in range(0, len(texts), TEXTS_AT_ONCE)]
+    tokens, _ = padded([torch.from_numpy(row).half() for part in parts for row in part.vectors])
+    mask, _ = padded([torch.from_numpy(row) for part in parts for row in part.mask])
+    return Words(torch.from_numpy(encoder.encode_text(list(texts))), tokens, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalBatch:
+    """Videos (b, t, d) with times and mask, and one text each."""
+
+    frames: Tensor
+    times: Tensor
+    mask: Tensor
+    words: Words
+
+
+@dataclass(frozen=True, slots=True)
+class TwinsSource:
+    """Batches of twins: each pair once an epoch, in one phrasing."""
+
+    config: TwinsConfig
+    features: FeatureCache
+    words: Words
+
+    def pairs(self, index: int) -> np.ndarray:
+        """The pairs of batch ``index``."""
+        size = self.config.batch_pairs
+        epoch, number = divmod(index, self.config.pairs // size)
+        return np.random.default_rng([self.config.seed, epoch]).permutation(self.config.pairs)[number * size : (number + 1) * size]
+
+    def batch(self, index: int) -> RetrievalBatch:
+        """Both videos of every pair, one after the other, with their texts."""
+        videos = np.stack([2 * self.pairs(index), 2 * self.pairs(index) + 1], axis=1).ravel()
+        phrasing = Dice("phrasing", self.config.seed, index).below(self.config.phrasings)
+        frames, times, mask, _ = batch_of([self.features[int(video)] for video in videos])
+        return RetrievalBatch(frames, times, mask, self.words[torch.from_numpy(videos * self.config.phrasings + phrasing)])
+
+    def describe_batch(self, index: int) -> str:
+        """The pairs of the batch."""
+        return f"batch {index} with twins {self.pairs(index).tolist()}"
+
+
+class RetrievalTraining(nn.Module):
+    """A model's adapters, before videos and texts that know all others of the batch for wrong."""
+
+    def __init__(self, model: VideoTextModel, first_scale: float) -> None:
+        super().__init__()
+        self.model = model
+        self.log_scale = nn.Parameter(torch.tensor(first_scale).log())
+
+    def forward(self, batch: RetrievalBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """InfoNCE, and how often a video is nearer to its own text than to its twin's."""
+        device = self.log_scale.device
+        videos = self.model.encode_video(batch.frames.to(device), batch.times.to(device), batch.mask.to(device)).pooled.float()
+        texts = encode_words(self.model, batch.words, device).float()
+        scale = self.log_scale.exp().clamp(max=MOST_SCALE)
+        loss = info_nce(videos, texts, scale)
+        own, other = (videos * texts).sum(dim=-1), (videos * texts.view(-1, 2, texts.shape[1]).flip(1).flatten(0, 1)).sum(dim=-1)
+        return loss, {"order": (own > other).float().mean().detach(), "scale": scale.detach()}
+
+
+def encode_words(model: VideoTextModel, words: Words, device: torch.device | str) -> Tensor:
+    """Unit vectors (n, d) of texts."""
+    return model.encode_text(words.pooled.to(device), words.tokens.to(device).float(), words.mask.to(device))
+
+
+def train_retrieval(recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, **instead: Any) -> VideoTextModel:
+    """Train adapters by a recipe, and write the model to ``out/model``; averaged weights.
+
+    Args:
+        cache: where features are kept.
+        instead: ``mixer``, ``seed`` and ``steps``, instead of the recipe's.
+
+    Raises:
+        InputError: the recipe breaks a rule, or its width is not the encoder's.
+    """
+    made = read_recipe(recipe, SECTIONS)
+    loop: LoopConfig = made["loop"]
+    loop = replace(loop, seed=instead.get("seed", loop.seed), steps=instead.get("steps") or loop.steps)
+    adapter: AdapterConfig = replace(made["adapter"], mixer=instead.get("mixer") or made["adapter"].mixer)
+    if adapter.dim != encoder.dim:
+        raise InputError(f"adapter.dim must be the encoder's width {encoder.dim}, got {adapter.dim}")
+    data: TwinsConfig = made["data"]
+    shown = twins(data.seed, data.pairs, split="train", phrasings=data.phrasings)
+    source = TwinsSource(
+        data, open_features(shown.worlds, encoder, cache), read_words(encoder, [text for texts in shown.texts for text in texts])
+    )
+    torch.manual_seed(loop.seed)
+    model = VideoTextModel(VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=adapter))
+    module = RetrievalTraining(model, data.first_scale)
+    identity = json.dumps([VERSION, encoder.fingerprint, asdict(adapter), asdict(data)])
+    average = run(module, source, loop, out, resume=resume, identity=identity)
+    module.load_state_dict(average.values)
+    model.cpu().eval().save_pretrained(out / "model")
+    return model
+
+
+@torch.inference_mode()
+def vectors_of(model: VideoTextModel, features: FeatureCache, words: Words, *, at_once: int = 64) -> tuple[Tensor, Tensor]:
+    """Unit vectors of all videos (v, d) and all texts (n, d)."""
+    videos = []
+    for first in range(0, len(features), at_once):
+        frames, times, mask, _ = batch_of([features[number] for number in range(first, min(first + at_once, len(features)))])
+        videos.append(model.encode_video(frames, times, mask).pooled)
+    rows = torch.arange(len(words.pooled))
+    texts = [encode_words(model, words[part], "cpu") for part in torch.split(rows, at_once)]
+    return torch.cat(videos), torch.cat(texts)
