@@ -170,7 +170,7 @@ class PocketText(nn.Module):
         self.layers = nn.ModuleList([TextLayer(width) for _ in range(config.text_layers)])
         self.norm = nn.LayerNorm(width)
         # Not one matrix: the space tells more attributes apart than a word is wide, and no straight map widens it.
-        self.project = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, config.dim))
+        self.project = nn.Sequential(nn.LayerNorm(2 * width), nn.Linear(2 * width, 6 * width), nn.GELU(), nn.Linear(6 * width, config.dim))
         nn.init.normal_(self.embed.weight, std=0.5)
         nn.init.normal_(self.position, std=0.1)
 
@@ -183,13 +183,19 @@ class PocketText(nn.Module):
         return pooled, per_token, place <= ends[:, None]
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Words before they are projected (n, q', width), and where each text ends (n,)."""
+        """Words before they are projected (n, q', 2 width), each beside the mean of all words up to it; and where each text ends (n,).
+
+        The mean spares attention the copying of everything that was said into the last word.
+        """
         ends = (tokens == END).int().argmax(dim=1)
         tokens = tokens[:, : int(ends.max()) + 1]
         x = self.embed(tokens) + self.position[: tokens.shape[1]]
         for layer in self.layers:
             x = layer(x)
-        return self.norm(x), ends
+        x = self.norm(x)
+        number = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=torch.float32)
+        so_far = x.float().cumsum(dim=1) / number[:, None]
+        return torch.cat([x, so_far.to(x.dtype)], dim=-1), ends
 
 
 class TextLayer(nn.Module):
