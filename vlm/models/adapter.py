@@ -64,7 +64,7 @@ class TemporalAdapter(nn.Module):
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
         self.config = config
-        self.time = TimeEmbedding(config.dim)
+        self.time = TimeEmbedding(config.dim) if config.num_layers else None
         self.layers = nn.ModuleList([GatedLayer(config.mixer_config()) for _ in range(config.num_layers)])
 
     def forward(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Adapted:
@@ -79,7 +79,7 @@ class TemporalAdapter(nn.Module):
             InputError: no frames at all, an item without a frame, shapes that do not agree, or frames that are not finite.
         """
         check_frames(frames, times, mask, self.config.dim)
-        x, when = frames, self.time(times) if len(self.layers) else None
+        x, when = frames, None if self.time is None else self.time(times)
         for layer in self.layers:
             x = layer(x, mask, extra=when)
         if mask is not None:
@@ -93,10 +93,11 @@ class TextAdapter(nn.Module):
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
         self.config = config
-        self.place = TimeEmbedding(config.dim)
         self.layers = nn.ModuleList([GatedLayer(config.mixer_config()) for _ in range(config.text_layers)])
-        self.norm, self.project = nn.LayerNorm(config.dim), nn.Linear(config.dim, config.dim)
-        self.gate = nn.Parameter(torch.zeros(()))
+        if config.text_layers:
+            self.place = TimeEmbedding(config.dim)
+            self.norm, self.project = nn.LayerNorm(config.dim), nn.Linear(config.dim, config.dim)
+            self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, pooled: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors (b, d); at first ``pooled`` itself, normalised.

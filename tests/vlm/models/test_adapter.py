@@ -99,6 +99,16 @@ def test_half_a_second_is_told_after_ten_hours_as_at_the_start() -> None:
     assert steps[1] > 0.3 * steps[0] > 0
 
 
+def test_adapters_without_layers_learn_nothing_and_change_nothing() -> None:
+    config = AdapterConfig(dim=DIM, num_layers=0, text_layers=0)
+    frames, times = video(4)
+    pooled, words = torch.randn(1, DIM), torch.ones(1, 2, dtype=torch.bool)
+    made, text = TemporalAdapter(config), TextAdapter(config)
+    assert [*made.parameters(), *text.parameters()] == []
+    torch.testing.assert_close(made(frames, times).pooled, F.normalize(frames.mean(dim=1), dim=-1))
+    torch.testing.assert_close(text(pooled, torch.randn(1, 2, DIM), words), F.normalize(pooled, dim=-1))
+
+
 def test_gradients_reach_every_parameter() -> None:
     made = adapter("vim")
     frames, times = video(5)
