@@ -358,7 +358,7 @@ def test_the_text_stage_can_go_on_from_an_encoder(recipe: Path, rendered: Path, 
     one, two = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     moved = {name for name in one if not torch.equal(one[name], two[name])}
     assert all(name.startswith(("text.", "vision.pack.")) for name in moved)
-    assert "text.project.2.weight" in moved
+    assert any(name.startswith("text.project.") for name in moved)
     assert json.loads((second / "config.json").read_text())["trained"]["begun_with"]["steps"]["image"] == 3
 
 
