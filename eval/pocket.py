@@ -21,6 +21,7 @@ from vlm.data.toybox.stills import CLEAR, Stills
 from vlm.data.toybox.vocabulary import COLOURS
 from vlm.encoders.base import Encoder
 from vlm.encoders.registry import load_encoder
+from vlm.eval.order import order_figures
 from vlm.eval.pocket_tasks import caption_choices, event_clips, labelled_frames, order_pairs, pooled_video
 from vlm.eval.probes import fit_ridge, r_squared
 from vlm.eval.retrieval import ranks, retrieval_figures
@@ -94,17 +95,13 @@ def clip_figures(encoder: Encoder, seed: int, *, count: int) -> dict[str, Any]:
     return asdict(retrieval_figures(encoder.encode_text([clip.text for clip in clips]) @ videos.T))
 
 
-def order_figures(encoder: Encoder, seed: int, *, count: int) -> dict[str, Any]:
+def twin_figures(encoder: Encoder, seed: int, *, count: int) -> dict[str, Any]:
     """How often a video of two events is nearer to the text of its own order than to that of the other; a tie is half."""
     size = encoder.preprocessing.framing.height
-    right = 0.0
-    for pair in order_pairs(seed, count):
-        texts = encoder.encode_text([clip.text for clip in pair])
-        videos = np.stack([pooled_video(clip.world, encoder.encode_frames, size=size) for clip in pair])
-        similarity = videos @ texts.T
-        gain = np.array([similarity[0, 0] - similarity[0, 1], similarity[1, 1] - similarity[1, 0]])
-        right += float((gain > 0).sum() + 0.5 * (gain == 0).sum())
-    return {"accuracy": right / (2 * count), "videos": 2 * count}
+    clips = [clip for pair in order_pairs(seed, count) for clip in pair]
+    videos = np.stack([pooled_video(clip.world, encoder.encode_frames, size=size) for clip in clips])
+    found = order_figures(encoder.encode_text([clip.text for clip in clips]) @ videos.T)
+    return {"accuracy": found.accuracy, "videos": found.num_videos}
 
 
 def pocket_figures(
@@ -118,7 +115,7 @@ def pocket_figures(
         "captions": [caption_figures(encoder, seed, count=choices) for seed in seeds],
         "probes": [probe_figures(encoder, seed, worlds=choices) for seed in seeds],
         "clips": clip_figures(encoder, seeds[0], count=clips),
-        "order": order_figures(encoder, seeds[0], count=pairs),
+        "order": twin_figures(encoder, seeds[0], count=pairs),
     }
 
 

@@ -118,12 +118,13 @@ def event_clips(seed: int, count: int, *, split: str = "test") -> Iterator[Clip]
         yield Clip(world, event_caption(world.events[0], Dice(VERSION, "clip", seed, index), article="a"))
 
 
-def order_pairs(seed: int, count: int, *, split: str = "test") -> Iterator[tuple[Clip, Clip]]:
-    """Order twins, each with the text of its own order; both texts use the same two clauses."""
+def order_pairs(seed: int, count: int, *, split: str = "test", phrasing: int = 0) -> Iterator[tuple[Clip, Clip]]:
+    """Order twins, each with the text of its own order; both texts use the same two clauses. Every ``phrasing`` has clauses of its own."""
     for index in range(count):
         twins = order_twins(seed, index, split=split)
         # Events are sorted by start, so the second world's first event is the first world's second.
-        clauses = [event_caption(event, Dice(VERSION, "twin", seed, index, n), article="a") for n, event in enumerate(twins[0].events)]
+        dice = [Dice(VERSION, "twin", seed, index, n, *([phrasing] if phrasing else [])) for n in range(2)]
+        clauses = [event_caption(event, one, article="a") for event, one in zip(twins[0].events, dice, strict=True)]
         first, second = clauses
         yield Clip(twins[0], f"{first}, then {second}"), Clip(twins[1], f"{second}, then {first}")
 

@@ -107,7 +107,7 @@ class ImageSource:
 
     def describe_batch(self, index: int) -> str:
         """The frames of the batch."""
-        return f"batch {index} with frames {self.stills.rows(index).tolist()}"
+        return self.stills.describe_batch(index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class PackSource:
 
     def describe_batch(self, index: int) -> str:
         """The frames of the batch."""
-        return f"batch {index} with frames {self.stills.rows(index).tolist()}"
+        return self.stills.describe_batch(index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class TextSource:
 
     def describe_batch(self, index: int) -> str:
         """The frames of the batch."""
-        return f"batch {index} with frames {self.stills.rows(index).tolist()}"
+        return self.stills.describe_batch(index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from vlm.data.toybox.dice import Dice
-from vlm.data.toybox.language import event_caption
-from vlm.data.toybox.plan import order_twins
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.data.toybox.world import World
 from vlm.encoders.base import Encoder, TextTokens, text_tokens
 from vlm.errors import InputError
+from vlm.eval.pocket_tasks import order_pairs
 from vlm.models.adapter import AdapterConfig
-from vlm.models.model import VideoTextConfig, VideoTextModel, padded
+from vlm.models.model import VideoTextConfig, VideoTextModel, build, padded
 from vlm.models.reader import batch_of
 from vlm.train.features import FeatureCache, open_features
 from vlm.train.loop import LoopConfig, run
@@ -66,18 +65,9 @@ class Twins:
 
 def twins(seed: int, pairs: int, *, split: str, phrasings: int = 1) -> Twins:
     """Order twins of a split, each text in several phrasings; both texts of a phrasing use the same two clauses."""
-    worlds: list[World] = []
-    texts: list[tuple[str, ...]] = []
-    for index in range(pairs):
-        pair = order_twins(seed, index, split=split)
-        # Events are sorted by start, so the second world's first event is the first world's second.
-        said = []
-        for number in range(phrasings):
-            dice = [Dice(VERSION, "twin", seed, index, n, *([number] if number else [])) for n in range(2)]
-            said.append([event_caption(event, one, article="a") for event, one in zip(pair[0].events, dice, strict=True)])
-        worlds += pair
-        texts += [tuple(f"{a}, then {b}" for a, b in said), tuple(f"{b}, then {a}" for a, b in said)]
-    return Twins(tuple(worlds), tuple(texts))
+    said = [list(order_pairs(seed, pairs, split=split, phrasing=phrasing)) for phrasing in range(phrasings)]
+    clips = [[clip for pair in one for clip in pair] for one in said]
+    return Twins(tuple(clip.world for clip in clips[0]), tuple(tuple(clip.text for clip in same) for same in zip(*clips, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +167,14 @@ def train_retrieval(recipe: Path, out: Path, encoder: Encoder, *, cache: Path, r
     loop: LoopConfig = made["loop"]
     loop = replace(loop, seed=instead.get("seed", loop.seed), steps=instead.get("steps") or loop.steps)
     adapter: AdapterConfig = replace(made["adapter"], mixer=instead.get("mixer") or made["adapter"].mixer)
-    if adapter.dim != encoder.dim:
-        raise InputError(f"adapter.dim must be the encoder's width {encoder.dim}, got {adapter.dim}")
+    torch.manual_seed(loop.seed)
+    config = VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=adapter)
+    model = build(encoder, config=config)
     data: TwinsConfig = made["data"]
     shown = twins(data.seed, data.pairs, split="train", phrasings=data.phrasings)
     source = TwinsSource(
         data, open_features(shown.worlds, encoder, cache), read_words(encoder, [text for texts in shown.texts for text in texts])
     )
-    torch.manual_seed(loop.seed)
-    model = VideoTextModel(VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=adapter))
     module = RetrievalTraining(model, data.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(adapter), asdict(data)])
     average = run(module, source, loop, out, resume=resume, identity=identity)

@@ -208,6 +208,10 @@ class StillsSource:
             self._order = (epoch, np.random.default_rng([self.config.seed, epoch]).permutation(len(self.cache.stills)))
         return self._order[1][number * size : (number + 1) * size]
 
+    def describe_batch(self, index: int) -> str:
+        """The frames of batch ``index``, for a message about it."""
+        return f"batch {index} with frames {self.rows(index).tolist()}"
+
     def batch(self, index: int) -> StillsBatch:
         """The frames of batch ``index``, turned, with their truth."""
         rows, turns = self.rows(index), self._turns(index)

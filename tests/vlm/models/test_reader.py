@@ -28,7 +28,7 @@ class WordEncoder:
     preprocessing = Preprocessing(Framing(height=2, width=2))
 
     def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        raise NotImplementedError
+        raise AssertionError("a reader takes stored features and encodes no frame")
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         vectors = np.stack([sum((axis(word) for word in text.split()), np.full(8, 0.01)) for text in texts])
