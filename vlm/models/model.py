@@ -144,6 +144,7 @@ class VideoTextModel(nn.Module):
         Raises:
             InputError: the folder holds something that is no model. OSError: it cannot be written.
         """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         target = Path(folder)
@@ -157,6 +158,10 @@ class VideoTextModel(nn.Module):
             (beside / CONFIG).write_text(json.dumps(held, indent=2) + "\n", "utf-8")
             (beside / CARD).write_text(card or _card(self), "utf-8")
             _replace(beside, target)
+        except (SafetensorError, OSError) as error:
+            raise OSError(
+                f"the model cannot be written to {str(target)!r} ({error}): free space there; what was there is unchanged"
+            ) from error
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return target
