@@ -3,9 +3,9 @@
 #
 #     sh benchmarks/gpu.sh                 # python 3.12, torch 2.11 and triton 3.6 are there; no network is needed
 #     PYTHON=python3.12 LOGS=/tmp/gpu sh benchmarks/gpu.sh
+#     OFFICIAL=mamba_ssm-2.3.2.post1 sh benchmarks/gpu.sh      # an unpacked sdist of mamba_ssm, whose kernel is built first (100 s)
 #
-# IT HAS NOT BEEN RUN ON A GPU. The kernels are known to be right under Triton's interpreter, and to compile for sm_80 and sm_90.
-# Where mamba_ssm is installed, its kernel is the yardstick; else our own one-direction kernel run twice with flips.
+# Where mamba_ssm can be imported, its kernel is the yardstick; else our own one-direction kernel run twice with flips.
 # A part that fails or takes too long costs only itself; the exit status is that of the tests.
 set -u
 cd "$(dirname "$0")/.."
@@ -20,6 +20,10 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 "$PYTHON" -c 'import torch, triton; print("torch", torch.__version__, "triton", triton.__version__)'
 "$PYTHON" -c 'import benchmarks.ssm_gpu' || exit 1
 
+if [ -n "${OFFICIAL:-}" ]; then
+    timeout 240 "$PYTHON" -m benchmarks.official_kernel "$OFFICIAL" "$LOGS/site" >"$LOGS/official.log" 2>&1 || tail -5 "$LOGS/official.log"
+    export PYTHONPATH="$LOGS/site${PYTHONPATH:+:$PYTHONPATH}"
+fi
 bench 60 --compile >"$LOGS/compile.log" &
 bench 60 --check >"$LOGS/check.log"
 status=$?

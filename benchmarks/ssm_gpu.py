@@ -37,12 +37,13 @@ BAR = 1.5
 BASE = Tuning()
 CANDIDATES = (
     BASE,
-    replace(BASE, tile=8),
+    replace(BASE, tile=16),
     replace(BASE, tile=32),
-    replace(BASE, backward_part=4),
     replace(BASE, backward_part=4, backward_channels=128),
-    replace(BASE, backward_registers=168),
-    replace(BASE, forward_part=4, forward_channels=128),
+    replace(BASE, backward_part=4),
+    replace(BASE, backward_channels=128),
+    replace(BASE, forward_part=4),
+    replace(BASE, forward_channels=128),
     replace(BASE, least_chunk=32, programs=4224),
     replace(BASE, least_chunk=128, programs=1056),
     replace(BASE, least_chunk=1 << 20),  # no chunks: one step after the other
