@@ -49,6 +49,28 @@ class TextTokens:
     mask: NDArray[np.bool_]
 
 
+class TextCodec(Protocol):
+    """A tokenizer both ways, with the tokens that open and close a text."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are."""
+
+    @property
+    def start(self) -> int:
+        """The token before a text."""
+
+    @property
+    def end(self) -> int:
+        """The token behind a text."""
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, without start and end."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without start and end."""
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Frames and texts to unit vectors in one space.
@@ -57,6 +79,7 @@ class Encoder(Protocol):
         thread_safe: bool, False by default: ``encode_frames`` may run in several threads at once.
         languages: tuple[str, ...], ("en",) by default; ("*",) for a multilingual text tower.
         encode_text_tokens: Callable[[Sequence[str]], TextTokens]; without it the pooled vector is the one token.
+        text_codec: TextCodec, its tokenizer as models that answer in words need it; without it they cannot.
         unread_text: Callable[[str], str]: the tail of a text that exceeds the context, "" when all of it is read.
         scope: str, what a model that was not trained on the world at large knows: "the drawn world of Toybox".
         unfamiliar: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]: which frames, as ``encode_frames`` takes them, lie outside the scope.
@@ -142,6 +165,12 @@ class TowerAccess(Protocol):
 
     def forward_text(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled (n, d), per token (n, q, d), mask (n, q) of token ids (n, q)."""
+
+
+def text_codec(encoder: Encoder) -> TextCodec | None:
+    """The encoder's tokenizer both ways; None where it has none."""
+    codec: TextCodec | None = getattr(encoder, "text_codec", None)
+    return codec
 
 
 def text_tokens(encoder: Encoder, texts: Sequence[str]) -> TextTokens:

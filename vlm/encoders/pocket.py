@@ -69,7 +69,7 @@ class PocketEncoder(TorchEncoder):
 
     def __init__(self, towers: Towers, tokenizer: PocketTokenizer, familiar: Familiar | None, **options: Any) -> None:
         super().__init__(towers, **options)
-        self._tokenizer = tokenizer
+        self._tokenizer = self.text_codec = tokenizer
         self._familiar = familiar
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:

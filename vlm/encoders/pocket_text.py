@@ -25,6 +25,8 @@ PIECES = (
     *("ng", "nt", "an", "en", "in", "on", "or", "ar", "at", "it", "is", "us", "ou", "ee", "oo", "ea", "ai", "le", "el", "ll", "re", "ro"),
     *("un", "dis", "pre", "over", "out", "up", "sub", "inter", "co", "con", "de", "ex", "im"),
 )
+# Marks that stand right behind the word before them.
+CLOSING = frozenset(",.?!:;)")
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 
 
@@ -55,6 +57,36 @@ class PocketTokenizer:
     def num_tokens(self, text: str) -> int:
         """How many tokens the whole text has, ``[start]`` and ``[end]`` included."""
         return len(self._pieces(text)) + 2
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are."""
+        return len(self.vocabulary)
+
+    @property
+    def start(self) -> int:
+        """The token before a text."""
+        return START
+
+    @property
+    def end(self) -> int:
+        """The token behind a text."""
+        return END
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a text, whole, without start and end."""
+        return self._pieces(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The lower-case text of tokens; special tokens but ``[unknown]`` say nothing."""
+        text = ""
+        for token in tokens:
+            entry = self.vocabulary[token]
+            if token in (PAD, START, END):
+                continue
+            joined = entry.startswith(CONTINUED) or entry in CLOSING or not text
+            text += entry.removeprefix(CONTINUED) if joined else f" {entry}"
+        return text
 
     def unknown_words(self, texts: Iterable[str]) -> list[str]:
         """The words that are not whole in the vocabulary, each once, in order: they are read in pieces that training gave no meaning."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.errors import InputError
+from vlm.models.adapter import masked_mean
 from vlm.models.interaction import Fused
 from vlm.types import Span
 
@@ -65,32 +66,56 @@ class GroundingHead(nn.Module):
         return Grounding(foreground[..., 0], seconds, saliency[..., 0], stretch_centres(times, durations, mask), mask)
 
 
-class MatchHead(nn.Module):
-    """Whether the video shows what the text says: a logit (b,). The same shape serves to say whether a question can be answered at all."""
+class Summary(nn.Module):
+    """What is known of a text and a whole video: (b, 3 width + 2).
+
+    The mean word, the mean frame, the frames where the text holds (by the foreground's softmax: a short event in a long video is a
+    hundredth of the mean), and two numbers: how sure the surest frame is, and how often the foreground begins, which counts.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = _mlp(2 * width, width, 1)
+        self.norm = nn.LayerNorm(3 * width)
 
-    def forward(self, fused: Fused) -> Tensor:
+    def forward(self, fused: Fused, grounding: Grounding) -> Tensor:
+        """The summary of each item."""
+        mask = fused.video_mask
+        shares = grounding.foreground.masked_fill(~mask, -torch.inf).softmax(dim=1).to(fused.video)
+        shown = (shares[..., None] * fused.video).sum(dim=1)
+        means = [masked_mean(x, real, normalise=False) for x, real in ((fused.text, fused.text_mask), (fused.video, mask))]
+        front, _ = _to_front(mask)
+        held = grounding.foreground.sigmoid().masked_fill(~mask, 0.0).gather(1, front)
+        begun = F.relu(held.diff(dim=1, prepend=torch.zeros_like(held[:, :1]))).sum(dim=1)
+        numbers = torch.stack([held.amax(dim=1), begun], dim=-1).to(fused.video)
+        return torch.cat([self.norm(torch.cat([*means, shown], dim=-1)), numbers], dim=-1)
+
+
+class LogitHead(nn.Module):
+    """One logit (b,) of a summary: whether the video shows the text, whether a question can be answered, how good an option is."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.mlp = _mlp(size, width, 1)
+
+    def forward(self, summary: Tensor) -> Tensor:
         """Logits (b,)."""
-        logits: Tensor = self.mlp(fused.summary)[:, 0].float()
+        logits: Tensor = self.mlp(summary)[:, 0].float()
         return logits
 
 
 class ClosedAnswerHead(nn.Module):
     """Logits (b, answers) over a closed list of answers."""
 
-    def __init__(self, width: int, answers: Sequence[str]) -> None:
+    def __init__(self, size: int, width: int, answers: Sequence[str]) -> None:
         super().__init__()
         if len(set(answers)) != len(answers) or not answers:
             raise InputError(f"answers must be a list of different texts, got {len(answers)} of which {len(set(answers))} differ")
         self.answers = tuple(answers)
-        self.mlp = _mlp(2 * width, width, len(answers))
+        self.mlp = _mlp(size, width, len(answers))
 
-    def forward(self, fused: Fused) -> Tensor:
+    def forward(self, summary: Tensor) -> Tensor:
         """Logits (b, answers)."""
-        logits: Tensor = self.mlp(fused.summary).float()
+        logits: Tensor = self.mlp(summary).float()
         return logits
 
 
@@ -110,7 +135,7 @@ class _ConvHead(nn.Module):
 
 
 def _mlp(inputs: int, width: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.LayerNorm(inputs), nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
 
 
 def _to_front(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm.errors import InputError
-from vlm.models.adapter import TimeEmbedding, check_frames, masked_mean
+from vlm.models.adapter import TimeEmbedding, check_frames
 from vlm.ssm.stack import MixerConfig, MixerName, StackConfig, check_word
 
 TextSide = Literal["left", "right"]
@@ -49,6 +49,11 @@ class InteractionConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
+    @property
+    def summary_size(self) -> int:
+        """Numbers of a summary of a pass (heads.Summary)."""
+        return 3 * self.width + 2
+
     def stack_config(self) -> StackConfig:
         """The stack of mixers."""
         mixer = MixerConfig(self.mixer, self.width, d_state=self.d_state, expand=self.expand)
@@ -61,14 +66,12 @@ class Fused:
 
     Shapes:
         text: (b, q, width), text_mask: (b, q) bool. video: (b, t, width), video_mask: (b, t) bool. Zeros where the masks are False.
-        summary: (b, 2 width), the mean word beside the mean frame.
     """
 
     text: Tensor
     text_mask: Tensor
     video: Tensor
     video_mask: Tensor
-    summary: Tensor
 
 
 class Interaction(nn.Module):
@@ -119,8 +122,7 @@ class Interaction(nn.Module):
         first, second = fused.split([part.shape[1] for part in parts], dim=1)
         text, video = (first, second) if config.text_side == "left" else (second, first)
         text, video = (x.masked_fill(~mask[..., None], 0.0) for x, mask in ((text, text_mask), (video, video_mask)))
-        means = [masked_mean(x, mask, normalise=False) for x, mask in ((text, text_mask), (video, video_mask))]
-        return Fused(text, text_mask, video, video_mask, torch.cat(means, dim=-1))
+        return Fused(text, text_mask, video, video_mask)
 
 
 def _projection(dim: int, config: InteractionConfig) -> nn.Sequential:

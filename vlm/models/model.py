@@ -21,7 +21,7 @@ from vlm.encoders.weights import read_json, read_tensors
 from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.adapter import Adapted, AdapterConfig, TemporalAdapter, TextAdapter
 from vlm.models.decoder import AnswerDecoder, DecoderConfig
-from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, MatchHead
+from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary
 from vlm.models.interaction import Fused, Interaction, InteractionConfig
 from vlm.ssm.stack import count_parameters
 
@@ -60,6 +60,8 @@ class VideoTextConfig:
             )
         if self.decoder is not None and self.decoder.width != self.interaction.width:
             raise InputError(f"decoder.width {self.decoder.width} must be interaction.width {self.interaction.width}")
+        if self.decoder is not None and self.decoder.summary_size != self.interaction.summary_size:
+            raise InputError(f"decoder.summary_size {self.decoder.summary_size} must be that of heads, {self.interaction.summary_size}")
 
 
 class Crossing(nn.Module):
@@ -69,8 +71,10 @@ class Crossing(nn.Module):
         super().__init__()
         width = interaction.width
         self.interaction = Interaction(interaction)
-        self.grounding, self.match, self.abstain, self.option = GroundingHead(width), MatchHead(width), MatchHead(width), MatchHead(width)
-        self.closed = ClosedAnswerHead(width, config.answers) if config.answers else None
+        self.grounding, self.summary = GroundingHead(width), Summary(width)
+        size = interaction.summary_size
+        self.match, self.abstain, self.option = LogitHead(size, width), LogitHead(size, width), LogitHead(size, width)
+        self.closed = ClosedAnswerHead(size, width, config.answers) if config.answers else None
         self.decoder = AnswerDecoder(config.decoder) if config.decoder is not None else None
 
     def fuse(self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, video_mask: Tensor | None = None) -> Fused:
@@ -82,6 +86,11 @@ class Crossing(nn.Module):
         """Where the text is true; see GroundingHead."""
         found: Grounding = self.grounding(fused, times, durations)
         return found
+
+    def summarise(self, fused: Fused, grounding: Grounding) -> Tensor:
+        """What ``match``, ``abstain``, ``option``, ``closed`` and ``decoder`` read: (b, size); see Summary."""
+        summary: Tensor = self.summary(fused, grounding)
+        return summary
 
 
 class VideoTextModel(nn.Module):

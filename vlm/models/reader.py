@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm.encoders.base import Encoder, TextTokens, text_tokens
+from vlm.encoders.base import Encoder, TextTokens, text_codec, text_tokens
 from vlm.errors import InputError, QueryError
 from vlm.models.curves import stretches
-from vlm.models.heads import best_spans
+from vlm.models.heads import Grounding, best_spans
 from vlm.models.interaction import Fused
 from vlm.models.model import Crossing, VideoTextModel, padded
 from vlm.types import Answer, Features, Grounded, Moment
@@ -143,16 +143,15 @@ class TrainedReader:
         cross = self._model.cross()
         found = []
         for text in texts:  # one after the other: a long video is as much as memory should hold at once
-            fused, times, durations = self._fuse([text], features)
-            made = cross.ground(fused, times, durations)
+            _, made, summary, durations = self._read([text], features)
             moments = tuple(Moment(span, score) for span, score in best_spans(made, durations, most=MOST_MOMENTS)[0])
-            presence = float(cross.match(fused).sigmoid()[0])
+            presence = float(cross.match(summary).sigmoid()[0])
             found.append(Grounded(text=text, moments=moments, curve=_array(made.saliency[0]), presence=presence))
         return found
 
     @torch.inference_mode()
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
-        """The best option; without options the likeliest of the model's own list.
+        """The best option; without options the likeliest of the model's own list, or what its decoder says, whichever is surer.
 
         Raises:
             QueryError: no options, and the model has learnt no answers.
@@ -160,35 +159,54 @@ class TrainedReader:
         """
         check_features(features)
         cross = self._model.cross()
-        asked, times, durations = self._fuse([question], features)
-        answerable = float(cross.abstain(asked).sigmoid()[0])
-        ground = cross.ground(asked, times, durations)
+        fused, ground, summary, durations = self._read([question], features)
+        answerable = float(cross.abstain(summary).sigmoid()[0])
         evidence = tuple(Moment(span, score) for span, score in best_spans(ground, durations, most=3)[0])
         if options:
             check_options(options)
-            fused, _, _ = self._fuse([f"{question} {option}" for option in options], features)
-            ranked = _ranked(options, _softmax(cross.option(fused).double().cpu().numpy()))
+            ranked = self._chosen(cross, question, options, summary, features)
         else:
-            ranked = self._open(cross, asked)
+            ranked = self._open(cross, fused, summary)
         text, probability = ranked[0]
         return Answer(text=text, probability=probability, options=ranked, evidence=evidence, answerable=answerable)
 
-    @staticmethod
-    def _open(cross: Crossing, fused: Fused) -> tuple[tuple[str, float], ...]:
-        if cross.closed is None:
+    def _chosen(
+        self, cross: Crossing, question: str, options: Sequence[str], summary: Tensor, features: Features
+    ) -> tuple[tuple[str, float], ...]:
+        """Options with their shares, best first: by the closed list where it holds them all, else each read behind the question."""
+        if cross.closed is not None and set(options) <= set(cross.closed.answers):
+            scores = cross.closed(summary)[0, [cross.closed.answers.index(option) for option in options]]
+        else:
+            scores = torch.cat([cross.option(self._read([f"{question} {option}"], features)[2]) for option in options])
+        return _ranked(options, _softmax(scores.double().cpu().numpy()))
+
+    def _open(self, cross: Crossing, fused: Fused, summary: Tensor) -> tuple[tuple[str, float], ...]:
+        found: list[tuple[str, float]] = []
+        if cross.closed is not None:
+            shares = cross.closed(summary)[0].softmax(dim=-1).double().cpu().numpy()
+            found += _ranked(cross.closed.answers, shares)
+        codec = text_codec(self._encoder)
+        if cross.decoder is not None and codec is not None:
+            tokens, probability = cross.decoder.generate(fused, summary)
+            said = [token for token in tokens[0].tolist() if token != codec.end]
+            found.append((codec.decode(said), float(probability[0])))
+        if not found:
             raise QueryError(
                 "this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)"
             )
-        shares = cross.closed(fused)[0].softmax(dim=-1).double().cpu().numpy()
-        return _ranked(cross.closed.answers, shares)
+        return tuple(sorted(found, key=lambda pair: -pair[1]))
 
-    def _fuse(self, texts: Sequence[str], features: Features) -> tuple[Fused, Tensor, Tensor]:
+    def _read(self, texts: Sequence[str], features: Features) -> tuple[Fused, Grounding, Tensor, Tensor]:
+        """One pass: fused, grounding, summary and durations."""
+        cross = self._model.cross()
         tokens, mask = self._words(text_tokens(self._encoder, list(texts)))
         frames, times = self._video(features)
         n = len(texts)
         frames, times = frames.expand(n, -1, -1), times.expand(n, -1)
         durations = torch.full((n,), features.end, dtype=torch.float64, device=self._device)
-        return self._model.cross().fuse(tokens, mask, frames, times), times, durations
+        fused = cross.fuse(tokens, mask, frames, times)
+        grounding = cross.ground(fused, times, durations)
+        return fused, grounding, cross.summarise(fused, grounding), durations
 
     def _video(self, features: Features) -> tuple[Tensor, Tensor]:
         frames = torch.from_numpy(np.ascontiguousarray(features.vectors, dtype=np.float32))[None].to(self._device)

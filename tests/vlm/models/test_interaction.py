@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vlm.errors import InputError
-from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, MatchHead, best_spans, stretch_centres
+from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary, best_spans, stretch_centres
 from vlm.models.interaction import Fused, Interaction, InteractionConfig
 from vlm.types import Span
 
@@ -25,7 +25,9 @@ class Whole(nn.Module):
     def __init__(self, config: InteractionConfig) -> None:
         super().__init__()
         self.interaction, self.ground = Interaction(config), GroundingHead(config.width)
-        self.match, self.answer = MatchHead(config.width), ClosedAnswerHead(config.width, ["red", "blue"])
+        size = config.summary_size
+        self.summary, self.match = Summary(config.width), LogitHead(size, config.width)
+        self.answer = ClosedAnswerHead(size, config.width, ["red", "blue"])
 
     def forward(
         self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, mask: Tensor, durations: Tensor
@@ -33,7 +35,8 @@ class Whole(nn.Module):
         fused = self.interaction(tokens, text_mask, frames, times, mask)
         found = self.ground(fused, times, durations)
         parts = {name: getattr(found, name) for name in ("foreground", "offsets", "saliency", "centres")}
-        return parts | {"match": self.match(fused), "answer": self.answer(fused), "text": fused.text, "video": fused.video}
+        summary = self.summary(fused, found)
+        return parts | {"match": self.match(summary), "answer": self.answer(summary), "text": fused.text, "video": fused.video}
 
 
 def whole(config: InteractionConfig = CONFIG) -> Whole:
@@ -160,10 +163,20 @@ def test_one_pass_has_no_limit_of_length() -> None:
 @pytest.mark.parametrize("answers", [[], ["red", "red"]])
 def test_answers_must_differ(answers: list[str]) -> None:
     with pytest.raises(InputError, match=f"got {len(answers)}"):
-        ClosedAnswerHead(4, answers)
+        ClosedAnswerHead(14, 4, answers)
 
 
-def test_a_summary_is_the_mean_word_beside_the_mean_frame() -> None:
-    tokens, frames, times = (part[None] for part in item(3, 5, 0))
-    fused: Fused = whole().interaction(tokens, torch.ones(1, 3, dtype=torch.bool), frames, times)
-    torch.testing.assert_close(fused.summary[0], torch.cat([fused.text[0].mean(dim=0), fused.video[0].mean(dim=0)]))
+def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds() -> None:
+    generator = torch.Generator().manual_seed(3)
+    text, video = torch.randn(1, 3, 4, generator=generator), torch.randn(1, 6, 4, generator=generator)
+    mask = torch.tensor([[True, False, True, True, True, True]])
+    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video.masked_fill(~mask[..., None], 0.0), mask)
+    foreground = torch.tensor([[-9.0, 9.0, 9.0, -9.0, 9.0, 9.0]])  # at a hole, then two stretches
+    zeros = torch.zeros(1, 6)
+    summary = Summary(4)(fused, Grounding(foreground, torch.ones(1, 6, 2), zeros, zeros, mask))
+    real = [0, 2, 3, 4, 5]
+    weights = foreground[0, real].softmax(dim=0)
+    means = [text[0].mean(dim=0), video[0, real].mean(dim=0), (weights[:, None] * video[0, real]).sum(dim=0)]
+    torch.testing.assert_close(summary[0, :12], torch.nn.functional.layer_norm(torch.cat(means), (12,)))
+    held = foreground[0, real].sigmoid()
+    torch.testing.assert_close(summary[0, 12:], torch.stack([held.max(), held[0] + held[1] - held[0] + held[3] - held[2]]))
