@@ -240,6 +240,7 @@ class StatsOutput(Output):
     fingerprint: str | None
     dim: int | None
     sampling: str | None
+    model: str | None
     num_videos: int
     num_locations: int
     num_segments: int

@@ -61,13 +61,14 @@ class _Job:
 class Adder:
     """One run of ``add``; ``run`` may be called once.
 
-    ``prepare`` gives the encoder and the sampling; it is called only when a file has to be read, so that a run without news loads no model.
+    ``prepare`` gives the encoder, the sampling and what pools segments; it is called only when a file has to be read, so that a run
+    without news loads no model.
     """
 
     def __init__(
         self,
         store: Store,
-        prepare: Callable[[], tuple[Encoder, Sampling]],
+        prepare: Callable[[], tuple[Encoder, Sampling, segments.Pool]],
         *,
         retry: bool = False,
         deadline_seconds: float = 60.0,
@@ -82,6 +83,7 @@ class Adder:
         self._by_digest: dict[str, _Job] = {}
         self._done: list[FileDone] = []
         self._encoder: Encoder | None = None
+        self._pool: segments.Pool = segments.pool
         self._unfamiliar: list[str] = []
         self._num_rows = 0
         self._seconds = 0.0
@@ -125,7 +127,7 @@ class Adder:
 
     def _run_pipeline(self, waiting: list[FileEntry], interrupted: threading.Event) -> None:
         open_files = {entry.path for entry in waiting}
-        encoder, sampling = self._prepare()
+        encoder, sampling, self._pool = self._prepare()
         self._encoder = encoder
         with FramePipeline(waiting, encoder, sampling, self._deadline_seconds) as pipeline:
             while open_files and not interrupted.is_set():
@@ -262,7 +264,7 @@ class Adder:
                 coverage=outcome.coverage,
                 reason=outcome.reason,
                 segments=cut,
-                vectors=segments.pool(features, cut),
+                vectors=self._pool(features, cut),
             )
             self._place(job.entry, job.video_id)
         self._advance(job, features.end)

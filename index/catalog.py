@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -89,8 +90,8 @@ def changed_files(store: Store, *, budget_seconds: float | None = None) -> FileC
     return FileChanges(tuple(changed), tuple(missing))
 
 
-def stats(store: Store, held: Passport | None, cache: IndexCache) -> LibraryStats:
-    """Sizes of the library, and what it was made with."""
+def stats(store: Store, held: Passport | None, cache: IndexCache, *, model: str | None) -> LibraryStats:
+    """Sizes of the library, what it was made with, and the name of its trained ``model``."""
     ready, unfinished, rows, seconds = store.query(
         "SELECT ifnull(sum(ready), 0), ifnull(sum(NOT ready), 0), ifnull(sum(num_rows), 0), ifnull(sum(end_seconds * ready), 0) FROM videos"
     )[0]
@@ -101,6 +102,7 @@ def stats(store: Store, held: Passport | None, cache: IndexCache) -> LibraryStat
         fingerprint=None if held is None else held.fingerprint,
         dim=None if held is None else held.dim,
         sampling=None if held is None else held.sampling,
+        model=model,
         num_videos=ready,
         num_locations=store.query("SELECT count(*) FROM locations")[0][0],
         num_segments=store.num_segments(),
@@ -131,10 +133,27 @@ def vector_problems(store: Store, dim: int) -> list[str]:
     return problems
 
 
-def cut_again(store: Store) -> None:
-    """Cuts every ready video into segments from its stored features; ids are new, features stay."""
-    for (video_id,) in store.query("SELECT id FROM videos WHERE ready ORDER BY id"):
-        features = store.features(video_id)
-        cut = segments.cut(features)
+def cut_again(store: Store, pool: segments.Pool) -> None:
+    """Cuts every ready video into segments from its stored features, one commit a video; ids are new, features stay."""
+    for video_id in _ready(store):
         with store.transaction():
-            store.replace_segments(video_id, cut, segments.pool(features, cut))
+            _cut(store, video_id, pool)
+
+
+def cut_all(store: Store, pool: segments.Pool, *, on_progress: Callable[[int, int], None] | None = None) -> None:
+    """As ``cut_again``, inside the caller's transaction: all videos or none. ``on_progress`` hears how many of how many are done."""
+    wanted = _ready(store)
+    for done, video_id in enumerate(wanted, start=1):
+        _cut(store, video_id, pool)
+        if on_progress is not None:
+            on_progress(done, len(wanted))
+
+
+def _ready(store: Store) -> list[int]:
+    return [row[0] for row in store.query("SELECT id FROM videos WHERE ready ORDER BY id")]
+
+
+def _cut(store: Store, video_id: int, pool: segments.Pool) -> None:
+    features = store.features(video_id)
+    cut = segments.cut(features)
+    store.replace_segments(video_id, cut, pool(features, cut))

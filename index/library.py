@@ -15,16 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vlm.encoders.base import Encoder, WindowEncoder
 from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itself
 from vlm.encoders.threads import one_thread
 from vlm.errors import EncoderMismatch, InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError, UnknownEncoder
-from vlm.index import catalog, passport
+from vlm.index import catalog, passport, segments
 from vlm.index.database import FILE_NAME
 from vlm.index.lock import WriterLock
+from vlm.index.model import ModelSlot, Progress
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
 from vlm.index.scan import PathLike, scan
 from vlm.index.store import Store
@@ -32,7 +30,9 @@ from vlm.types import Features, Thumbnail
 from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
-    from vlm.index.cache import IndexCache
+    from vlm.index.cache import EncodeTexts, IndexCache
+    from vlm.models.model import VideoTextModel
+    from vlm.models.reader import Reader
 
 DEFAULT_SAMPLING = "every:1"
 
@@ -52,6 +52,7 @@ class Library:
         self._device = device
         self._index_device = index_device
         self._lock = WriterLock(store.folder)
+        self._slot = ModelSlot(store)
         self._passport: passport.Passport | None = None
         self._encoder: Encoder | None = None
         self._cache: IndexCache | None = None
@@ -168,9 +169,15 @@ class Library:
                 passport.check_texts(self._held_passport(), encoder)
             self._texts_checked = True
         checked = time.perf_counter()
-        index = self._index_cache().current(probe_texts=encoder.encode_text)
+        held = self._slot.held()
+        while True:
+            embed = self._text_vectors(encoder)
+            index = self._index_cache().current(probe_texts=embed)
+            if (now := self._slot.held()) == held:
+                break
+            held = now  # another process has just changed the model, and with it the vectors
         opened = time.perf_counter()
-        result = Searcher(self._store, index, encoder).search(query, top_k=top_k, group_by=group_by)
+        result = Searcher(self._store, index, encoder, embed).search(query, top_k=top_k, group_by=group_by)
         stages = {"load model": loaded - begin, "check model": checked - loaded, "open index": opened - checked, **result.timings}
         return replace(result, timings=stages)
 
@@ -220,7 +227,8 @@ class Library:
 
     def stats(self) -> LibraryStats:
         """Sizes, and what the library was made with."""
-        return catalog.stats(self._store, self._read_passport(), self._index_cache())
+        model = self._slot.held()
+        return catalog.stats(self._store, self._read_passport(), self._index_cache(), model=None if model is None else model.name)
 
     def verify(self) -> list[str]:
         """Everything that is wrong with the files of the library, one sentence each; empty when all is well."""
@@ -229,6 +237,7 @@ class Library:
         if held is not None:
             problems += catalog.vector_problems(self._store, held.dim)
             problems += self._index_cache().problems()
+            problems += self._slot.problems(held)
         return problems
 
     def compact(self) -> None:
@@ -236,6 +245,7 @@ class Library:
         self._refuse_read_only()
         with self._lock.held():
             self._store.compact()
+            self._slot.sweep()
             if self._read_passport() is not None:
                 self._refresh_index()
 
@@ -243,9 +253,59 @@ class Library:
         """Cuts all videos into segments again from their stored features, and builds the vector index anew. Decodes nothing."""
         self._refuse_read_only()
         with self._lock.held():
-            catalog.cut_again(self._store)
+            catalog.cut_again(self._store, self._pool())
             if self._read_passport() is not None:
                 self._index_cache().rebuild(probe_texts=self._probe_texts())
+
+    @property
+    def model(self) -> VideoTextModel | None:
+        """The trained model that segments and queries go through; None where there is none.
+
+        Raises:
+            WeightsUnavailable, EncoderMismatch: it is missing, damaged, or made for another encoder; says how to go on.
+        """
+        held = self._read_passport()
+        return None if held is None else self._slot.load(held)
+
+    def reader(self) -> Reader:
+        """What grounds sentences and answers questions over ``features``: the trained model, or the encoder alone where there is none.
+
+        Raises:
+            EncoderError: the encoder or the model is not here, or is another one than the library's.
+        """
+        from vlm.models.reader import PlainReader, TrainedReader
+
+        encoder, model = self._load_encoder(), self.model
+        return PlainReader(encoder) if model is None else TrainedReader(encoder, model, device=self._model_device())
+
+    def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
+        """Takes a copy of a trained model into the library and pools all segments anew by it; gives its name there. Decodes nothing.
+
+        Stopped at any moment, the library has the model that it had or the new one. ``on_progress`` hears how many videos of how many
+        are done.
+
+        Raises:
+            InputError: no such folder, or nothing has been added yet. WeightsUnavailable: the folder holds no sound model.
+            EncoderMismatch: the model was made for another encoder. LibraryBusy, LibraryReadOnly, LibraryFull: nothing has changed.
+        """
+        self._refuse_read_only()
+        held = self._read_passport()
+        if held is None:
+            raise InputError(f"library {str(self.path)!r} holds no video yet, and no model can be its own: vlm add VIDEOS first")
+        with self._lock.held():
+            source = Path(os.fsdecode(folder)).expanduser()
+            attached = self._slot.attach(source, held, device=self._model_device(), on_progress=on_progress)
+            self._index_cache().rebuild(probe_texts=self._probe_texts())
+        return attached.name
+
+    def detach(self, *, on_progress: Progress | None = None) -> str | None:
+        """Takes the trained model out and pools all segments by the mean again; gives its name, None where there was none."""
+        self._refuse_read_only()
+        with self._lock.held():
+            gone = self._slot.detach(on_progress=on_progress)
+            if gone is not None:
+                self._index_cache().rebuild(probe_texts=self._probe_texts())
+        return None if gone is None else gone.name
 
     # What stands behind it
 
@@ -292,8 +352,8 @@ class Library:
                 "by side. Leave the option out, or add to a new library"
             )
 
-    def _prepare_adding(self) -> tuple[Encoder, Sampling]:
-        """The encoder, found to be the library's own, and the sampling; the passport is written where the library has none."""
+    def _prepare_adding(self) -> tuple[Encoder, Sampling, segments.Pool]:
+        """The encoder, found to be the library's own, the sampling, and what pools; the passport is written where there is none."""
         encoder = self._load_encoder()
         held = self._read_passport()
         if held is None:
@@ -305,9 +365,32 @@ class Library:
             with self._store.transaction():
                 self._store.set_meta("passport", issued.to_json())
             self._passport = issued
-            return encoder, sampling
+            return encoder, sampling, self._pool()
         passport.check_frames(held, encoder)
-        return encoder, Sampling.parse(held.sampling)
+        return encoder, Sampling.parse(held.sampling), self._pool()
+
+    def _pool(self) -> segments.Pool:
+        """The trained model's adapter, or the mean where there is no model."""
+        model = self.model
+        if model is None:
+            return segments.pool
+        from vlm.index.adapted import AdapterPool
+
+        return AdapterPool(model, device=self._model_device())
+
+    def _text_vectors(self, encoder: Encoder) -> EncodeTexts:
+        """What makes vectors of texts that can be compared with the segments'."""
+        model = self.model
+        if model is None:
+            return encoder.encode_text
+        from vlm.models.reader import TrainedReader
+
+        return TrainedReader(encoder, model, device=self._model_device()).embed_texts
+
+    def _model_device(self) -> str:
+        """Where the trained model runs: on the encoder's GPU, where it has one."""
+        device = str(getattr(self._encoder, "device", "cpu"))
+        return device if device.startswith("cuda") else "cpu"
 
     def _index_cache(self) -> IndexCache:
         from vlm.index.cache import IndexCache
@@ -319,8 +402,8 @@ class Library:
             self._cache.dim = held.dim
         return self._cache
 
-    def _probe_texts(self) -> Callable[[Sequence[str]], NDArray[np.float32]] | None:
-        return None if self._encoder is None else self._encoder.encode_text
+    def _probe_texts(self) -> EncodeTexts | None:
+        return None if self._encoder is None else self._text_vectors(self._encoder)
 
     def _refresh_index(self) -> list[str]:
         """Brings the vector index up to date and saves it. It is a cache: failing to save it loses nothing, but is told."""

@@ -143,7 +143,7 @@ class AddEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryStats:
-    """Sizes of a library and what it was made with."""
+    """Sizes of a library and what it was made with; ``model`` is the name of its trained model, None where it has none."""
 
     path: str
     library_id: str
@@ -151,6 +151,7 @@ class LibraryStats:
     fingerprint: str | None
     dim: int | None
     sampling: str | None
+    model: str | None
     num_videos: int
     num_locations: int
     num_segments: int

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vlm.encoders.base import Encoder
 from vlm.encoders.threads import one_thread
 from vlm.errors import BadVectors, InputError, QueryError
+from vlm.index.cache import EncodeTexts
 from vlm.index.records import SearchResult
 from vlm.index.store import Store, StoredSegment
 from vlm.index.vectors import VectorIndex
@@ -92,12 +93,13 @@ def query_warnings(query: str, encoder: Encoder) -> list[str]:
 
 
 class Searcher:
-    """Searches one library; holds nothing that changes."""
+    """Searches one library; holds nothing that changes. ``embed`` makes vectors of texts, in the space of the library's segments."""
 
-    def __init__(self, store: Store, index: VectorIndex, encoder: Encoder) -> None:
+    def __init__(self, store: Store, index: VectorIndex, encoder: Encoder, embed: EncodeTexts) -> None:
         self._store = store
         self._index = index
         self._encoder = encoder
+        self._embed = embed
 
     def search(self, query: str, *, top_k: int, group_by: GroupBy) -> SearchResult:
         """The ``top_k`` best stretches for ``query``: one per video, or all that do not show the same stretch twice."""
@@ -109,7 +111,7 @@ class Searcher:
         timings: dict[str, float] = {}
         begin = time.perf_counter()
         with one_thread():
-            vector = self._encoder.encode_text([text])
+            vector = self._embed([text])
         if vector.shape != (1, self._index.dim) or not np.isfinite(vector).all():
             raise BadVectors(f"{self._encoder.name!r} gave no finite vector of width {self._index.dim} for the query {text!r}")
         timings["encode"] = time.perf_counter() - begin

@@ -7,7 +7,7 @@ stretch's mean: Ward's criterion (Ward 1963) held to neighbours (Grimm 1987). On
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from vlm.errors import BadVectors, InputError
 from vlm.types import Features, Segment, Span
 
-__all__ = ["COARSER", "FINEST_SECONDS", "cut", "pool"]
+__all__ = ["COARSER", "FINEST_SECONDS", "Pool", "cut", "pool"]
+
+# Unit vectors (n, d) of segments of a video's features.
+Pool = Callable[[Features, Sequence[Segment]], NDArray[np.float32]]
 
 FINEST_SECONDS = 5.0  # mean length at level 0: about one action, so a hit is a stretch that a person would play
 COARSER = 4  # each level's mean length over that of the level below: a third more vectors than level 0 alone

@@ -93,6 +93,10 @@ class Store:
         """Stores ``value`` under ``key``; inside a transaction."""
         self._db.set_meta(key, value)
 
+    def forget_meta(self, key: str) -> None:
+        """Drops what is stored under ``key``; inside a transaction."""
+        self._db.write("DELETE FROM meta WHERE key = ?", (key,))
+
     @property
     def library_id(self) -> str:
         """What tells this library from every other."""

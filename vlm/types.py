@@ -198,6 +198,18 @@ class Features:
         if len(self.times) and (np.any(np.diff(self.times) <= 0) or self.end <= self.times[-1]):
             raise InputError("times must increase strictly and end after the last row")
 
+    def part(self, first: int, last: int) -> Features:
+        """Rows ``[first, last)`` as a video of its own, whose time begins with them.
+
+        Raises:
+            InputError: there is no such row, or the range is empty.
+        """
+        if not 0 <= first < last <= len(self.times):
+            raise InputError(f"a part needs rows of the {len(self.times)} there are, got [{first}, {last})")
+        start = float(self.times[first])
+        end = self.end if last == len(self.times) else float(self.times[last])
+        return Features(self.vectors[first:last], self.times[first:last] - start, end - start)
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:

@@ -203,6 +203,7 @@ def _library_facts(sizes: LibraryStats) -> list[tuple[str, str]]:
         ("videos", f"{sizes.num_videos:,} at {count(sizes.num_locations, 'path')}{unfinished}"),
         ("length", duration(3600 * sizes.hours)),
         ("model", model),
+        *([] if sizes.model is None else [("trained", f"{sizes.model} (vlm detach takes it out)")]),
         ("sampling", sizes.sampling or "none yet"),
         ("features", f"{count(sizes.num_rows, 'row')}, {count(sizes.num_segments, 'segment')}"),
         ("index", f"{sizes.index}, generation {sizes.generation}"),
