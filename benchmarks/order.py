@@ -26,7 +26,8 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
 from vlm.train.features import open_features
 from vlm.train.recipe import recipe_path
-from vlm.train.retrieval import read_words, train_retrieval, twins, vectors_of
+from vlm.train.retrieval import train_retrieval, twins, vectors_of
+from vlm.train.words import TextBank
 
 MIXERS = ("attention", "mamba", "vim", "dbm")
 TEST_SEED = 101
@@ -45,19 +46,22 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     shown = twins(TEST_SEED, given.pairs, split="test")
     features = open_features(shown.worlds, encoder, given.out / "cache")
-    words = read_words(encoder, [texts[0] for texts in shown.texts])
+    words = [texts[0] for texts in shown.texts]
+    bank = TextBank(encoder, words)
     nothing = AdapterConfig(dim=encoder.dim, num_layers=0, text_layers=0)
     plain = VideoTextModel(VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=nothing))
-    rows = {"mean pooling": [figures(plain, features, words, seconds=0.0)]}
+    rows = {"mean pooling": [figures(plain, features, bank, words, seconds=0.0)]}
     table(rows, len(shown.worlds))
     for mixer in given.mixers:
         for seed in given.seeds:
-            rows.setdefault(mixer, []).append(row(given, mixer, seed, encoder, features, words))
+            rows.setdefault(mixer, []).append(row(given, mixer, seed, encoder, features, bank, words))
             table(rows, len(shown.worlds))
     (given.out / "order.json").write_text(json.dumps({"encoder": encoder.fingerprint, "rows": rows}, indent=2) + "\n")
 
 
-def row(given: argparse.Namespace, mixer: str, seed: int, encoder: Any, features: Any, words: Any) -> dict[str, float]:
+def row(
+    given: argparse.Namespace, mixer: str, seed: int, encoder: Any, features: Any, bank: TextBank, words: list[str]
+) -> dict[str, float]:
     """The figures of one training, from its folder where it has ended before."""
     folder = given.out / f"{mixer}-{seed}"
     kept = folder / "figures.json"
@@ -67,13 +71,13 @@ def row(given: argparse.Namespace, mixer: str, seed: int, encoder: Any, features
     begin = time.perf_counter()
     instead = {"mixer": mixer, "seed": seed, "steps": given.steps}
     model = train_retrieval(recipe_path("toybox-retrieval"), folder, encoder, cache=given.out / "cache", resume=True, **instead)
-    found = figures(model, features, words, seconds=time.perf_counter() - begin)
+    found = figures(model, features, bank, words, seconds=time.perf_counter() - begin)
     kept.write_text(json.dumps(found) + "\n")
     return found
 
 
-def figures(model: VideoTextModel, features: Any, words: Any, *, seconds: float) -> dict[str, float]:
-    videos, texts = vectors_of(model, features, words)
+def figures(model: VideoTextModel, features: Any, bank: TextBank, words: list[str], *, seconds: float) -> dict[str, float]:
+    videos, texts = vectors_of(model, features, bank, words)
     found = order_figures((texts @ videos.T).numpy())
     return {
         "order": found.accuracy,

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,15 +18,16 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vlm.train", description="Train by a recipe. The frames that it needs are rendered first."
     )
-    parser.add_argument("recipe", help="a TOML file, or the name of one that comes with vlm: pocket, toybox-retrieval")
+    parser.add_argument("recipe", help="a TOML file, or the name of one that comes with vlm: pocket, toybox-all, …")
     parser.add_argument("--out", type=Path, required=True, help="folder for the log, the checkpoints and the result")
     parser.add_argument("--cache", type=Path, default=None, help="folder for rendered frames (default: OUT/cache)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, or begin where there is none")
     parser.add_argument("--begin-with", type=Path, default=None, help="folder of a pocket: train its text tower on, before its image tower")
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=None, help="instead of the recipe's")
-    parser.add_argument("--mixer", default=None, help="instead of the recipe's: mamba, vim, dbm or attention (retrieval alone)")
-    parser.add_argument("--encoder", default="pocket", help="whose vectors are trained on (retrieval alone; default: pocket)")
+    parser.add_argument("--mixer", default=None, help="instead of the recipe's: mamba, vim, dbm or attention (not for pocket)")
+    parser.add_argument("--encoder", default="pocket", help="whose vectors are trained on (not for pocket; default: pocket)")
+    parser.add_argument("--sight", default=None, help="how much of a video is shown, for baselines: all, frame or none (toybox alone)")
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
     given = parser.parse_args(words)
     threads = given.threads or os.cpu_count() or 1
@@ -43,12 +45,22 @@ def _train(given: argparse.Namespace, threads: int) -> Path:
     from vlm.train.recipe import recipe_path, task_of
 
     recipe, cache = recipe_path(given.recipe), given.cache or given.out / "cache"
-    if task_of(recipe) == "retrieval":
+    task = task_of(recipe)
+    if task != "pocket":
         from vlm.encoders.registry import load_encoder
-        from vlm.train.retrieval import train_retrieval
 
-        instead = {"mixer": given.mixer, "steps": given.steps} | ({} if given.seed is None else {"seed": given.seed})
-        train_retrieval(recipe, given.out, load_encoder(given.encoder), cache=cache, resume=given.resume, **instead)
+        encoder = load_encoder(given.encoder)
+        asked = {"mixer": given.mixer, "steps": given.steps, "seed": given.seed, "sight": given.sight}
+        instead = {name: value for name, value in asked.items() if value is not None}
+        options: dict[str, Any] = {"cache": cache, "resume": given.resume, "workers": threads, **instead}
+        if task == "retrieval":
+            from vlm.train.retrieval import train_retrieval
+
+            train_retrieval(recipe, given.out, encoder, **options)
+        else:
+            from vlm.train.toybox import train_toybox
+
+            train_toybox(recipe, given.out, encoder, **options)
         folder: Path = given.out / "model"
         return folder
     from vlm.train.pocket import train_pocket

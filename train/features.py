@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from vlm.errors import InputError
 from vlm.types import Features
 
 PART = 64  # videos that are encoded between two writes: a stopped run loses no more
+AHEAD = 2  # videos that each process renders ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,12 @@ class FeatureCache:
         return Features(np.asarray(self.vectors[rows], np.float32), np.asarray(self.times[rows]), float(self.ends[number]))
 
 
-def open_features(worlds: Sequence[World], encoder: Encoder, folder: Path, *, frames_per_second: float = 2.0) -> FeatureCache:
+def open_features(
+    worlds: Sequence[World], encoder: Encoder, folder: Path, *, frames_per_second: float = 2.0, workers: int = 1
+) -> FeatureCache:
     """Features of ``worlds`` in their order, rendered and encoded into ``folder`` unless they are there; a stopped run goes on.
 
-    Frames are rendered at the encoder's own size, at every ``1 / frames_per_second`` seconds from 0.
+    Frames are rendered at the encoder's own size, at every ``1 / frames_per_second`` seconds from 0, by ``workers`` processes.
 
     Raises:
         InputError: no worlds, or a rate that is not positive.
@@ -61,22 +67,40 @@ def open_features(worlds: Sequence[World], encoder: Encoder, folder: Path, *, fr
     bounds = np.concatenate([[0], np.cumsum([len(one) for one in times])])
     path = home / "vectors.npy"
     if not (home / "done").exists():
-        _fill(worlds, times, bounds, encoder, home)
+        _fill(worlds, times, bounds, encoder, home, workers)
     return FeatureCache(np.load(path, mmap_mode="r"), np.concatenate(times), bounds, np.array([world.seconds for world in worlds]))
 
 
-def _fill(worlds: Sequence[World], times: Sequence[NDArray[np.float64]], bounds: NDArray[np.int64], encoder: Encoder, home: Path) -> None:
+def _fill(
+    worlds: Sequence[World], times: Sequence[NDArray[np.float64]], bounds: NDArray[np.int64], encoder: Encoder, home: Path, workers: int
+) -> None:
     path, mark = home / "vectors.npy", home / "videos.txt"
     begun = path.exists() and mark.exists()
     shape = (int(bounds[-1]), encoder.dim)
     vectors = np.lib.format.open_memmap(
         path, mode="r+" if begun else "w+", dtype=None if begun else np.float16, shape=None if begun else shape
     )
-    size = encoder.preprocessing.framing.height
-    for first in range(int(mark.read_text()) if begun else 0, len(worlds), PART):
-        last = min(first + PART, len(worlds))
-        frames = np.concatenate([render(worlds[number], times[number], size=size) for number in range(first, last)])
-        vectors[bounds[first] : bounds[last]] = encoder.encode_frames(frames)
-        vectors.flush()
-        mark.write_text(str(last))
+    size, first = encoder.preprocessing.framing.height, int(mark.read_text()) if begun else 0
+    for number, frames in enumerate(_rendered(worlds[first:], times[first:], size, workers), start=first):
+        vectors[bounds[number] : bounds[number + 1]] = encoder.encode_frames(frames)
+        if (number + 1) % PART == 0:
+            vectors.flush()
+            mark.write_text(str(number + 1))
+    vectors.flush()
     (home / "done").touch()
+
+
+def _rendered(worlds: Sequence[World], times: Sequence[NDArray[np.float64]], size: int, workers: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames of each world, in order; a few worlds ahead by each process."""
+    if workers < 2:
+        for world, when in zip(worlds, times, strict=True):
+            yield render(world, when, size=size)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting: deque[Future[NDArray[np.uint8]]] = deque()
+        for world, when in zip(worlds, times, strict=True):
+            waiting.append(pool.submit(render, world, when, size=size))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -49,6 +49,7 @@ class LoopConfig:
         seed: of the weights' beginning and of anything random in ``module``.
         steps: of the optimiser; each takes ``accumulation`` batches.
         peak_rate, warmup_steps, decay_steps, floor: the learning rate, see optim.learning_rate; decay_steps 0 is all after the warm-up.
+        gate_rate: how many times the learning rate is that of gates, which begin at zero; see optim.parameter_groups.
         clip_norm: largest norm of the gradient.
         average_decay: of the exponential moving average of the weights.
         precision: bfloat16 runs matrix products in it; weights, sums and the loss stay in float32.
@@ -64,6 +65,7 @@ class LoopConfig:
     floor: float = 0.0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
+    gate_rate: float = 1.0
     clip_norm: float = 1.0
     average_decay: float = 0.998
     precision: str = "float32"
@@ -106,7 +108,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)  # the run owns its process: what draws without a generator (dropout) must be resumable too
     accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bfloat16" else "no")
-    groups = parameter_groups(module.named_parameters(), weight_decay=config.weight_decay)
+    groups = parameter_groups(module.named_parameters(), weight_decay=config.weight_decay, gate_rate=config.gate_rate)
     module, optimiser = accelerator.prepare(
         module, torch.optim.AdamW(groups, lr=config.peak_rate, betas=config.betas, fused=accelerator.device.type == "cuda")
     )
@@ -119,7 +121,7 @@ def run(
         for step in range(first, last):
             rate = _rate(config, step)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             sums: dict[str, float] = {}
             for _ in range(config.accumulation):
                 index, batch = next(batches)

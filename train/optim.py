@@ -13,18 +13,22 @@ from torch import Tensor, nn
 UNDECAYED = frozenset({"A_log", "A_b_log", "D", "D_b", "dt_bias", "gate", "position", "queries", "near", "log_scale"})
 
 
-def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for AdamW: matrices and kernels with ``weight_decay``; norms, biases and UNDECAYED names without.
+def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float, gate_rate: float = 1.0) -> list[dict[str, Any]]:
+    """Groups for AdamW: matrices and kernels with ``weight_decay``; norms, biases and UNDECAYED names without; gates.
 
-    Frozen parameters are in neither.
+    Each has the ``scale`` of its learning rate: ``gate_rate`` for parameters named ``gate``, which begin at zero and hold back all that
+    lies behind them, 1 for all others. Frozen parameters are in none, and empty groups are left out.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
+    gates: list[nn.Parameter] = []
     for name, parameter in named:
         if parameter.requires_grad:
-            is_plain = parameter.ndim < 2 or not UNDECAYED.isdisjoint(name.split("."))
-            (plain if is_plain else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+            parts = name.split(".")
+            is_plain = parameter.ndim < 2 or not UNDECAYED.isdisjoint(parts)
+            (gates if parts[-1] == "gate" else plain if is_plain else decayed).append(parameter)
+    groups = ((decayed, weight_decay, 1.0), (plain, 0.0, 1.0), (gates, 0.0, gate_rate))
+    return [{"params": params, "weight_decay": decay, "scale": scale} for params, decay, scale in groups if params]
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, total: int, decay: int | None = None, floor: float = 0.0) -> float:

@@ -19,28 +19,32 @@ from torch import Tensor, nn
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.data.toybox.world import World
-from vlm.encoders.base import Encoder, TextTokens, text_tokens
+from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.eval.pocket_tasks import order_pairs
 from vlm.models.adapter import AdapterConfig
-from vlm.models.model import VideoTextConfig, VideoTextModel, build, padded
+from vlm.models.model import VideoTextConfig, VideoTextModel, build
 from vlm.models.reader import batch_of
-from vlm.train.features import FeatureCache, open_features
+from vlm.train.examples import FeatureSource
+from vlm.train.features import open_features
 from vlm.train.loop import LoopConfig, run
 from vlm.train.losses.contrastive import info_nce
 from vlm.train.recipe import read_recipe
+from vlm.train.words import TextBank, Words
+from vlm.types import Features
 
-TEXTS_AT_ONCE = 512
 MOST_SCALE = 200.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwinsConfig:
-    """Which twins: ``pairs`` of the training split from ``seed``, ``batch_pairs`` a batch, ``phrasings`` of each text."""
+    """Which twins: ``pairs`` of the training split from ``seed``, ``batch_pairs`` a batch, ``phrasings`` of each text; and how many
+    stretches of other videos a batch holds beside them, where there are such."""
 
     seed: int = 1
     pairs: int = 2000
     batch_pairs: int = 24
+    batch_stretches: int = 0
     phrasings: int = 4
     first_scale: float = 30.0
 
@@ -48,6 +52,8 @@ class TwinsConfig:
         for name in ("pairs", "batch_pairs", "phrasings"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_stretches < 0:
+            raise InputError(f"batch_stretches must be at least 0, got {self.batch_stretches}")
         if self.batch_pairs > self.pairs:
             raise InputError(f"batch_pairs {self.batch_pairs} is more than pairs {self.pairs}")
 
@@ -71,45 +77,36 @@ def twins(seed: int, pairs: int, *, split: str, phrasings: int = 1) -> Twins:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """Texts as the frozen text tower gives them: pooled (n, d) unit vectors, and words (n, q, d) with their mask (n, q)."""
-
-    pooled: Tensor
-    tokens: Tensor
-    mask: Tensor
-
-    def __getitem__(self, rows: Tensor) -> Words:
-        """Some of the texts, cut to the longest of them."""
-        mask = self.mask[rows]
-        longest = int(mask.sum(dim=1).max())
-        return Words(self.pooled[rows], self.tokens[rows, :longest], mask[:, :longest])
-
-
-def read_words(encoder: Encoder, texts: Sequence[str]) -> Words:
-    """All of ``texts``, once."""
-    parts: list[TextTokens] = [text_tokens(encoder, texts[first : first + TEXTS_AT_ONCE]) for first in range(0, len(texts), TEXTS_AT_ONCE)]
-    tokens, _ = padded([torch.from_numpy(row).half() for part in parts for row in part.vectors])
-    mask, _ = padded([torch.from_numpy(row) for part in parts for row in part.mask])
-    return Words(torch.from_numpy(encoder.encode_text(list(texts))), tokens, mask)
-
-
-@dataclass(frozen=True, slots=True)
 class RetrievalBatch:
-    """Videos (b, t, d) with times and mask, and one text each."""
+    """Videos (b, t, d) with times and mask, and one text each; the first ``num_twins`` are twins, in pairs."""
 
     frames: Tensor
     times: Tensor
     mask: Tensor
     words: Words
+    num_twins: int
 
 
 @dataclass(frozen=True, slots=True)
-class TwinsSource:
-    """Batches of twins: each pair once an epoch, in one phrasing."""
+class Stretch:
+    """Rows ``[first, last)`` of a video in which something happens, and texts that say it."""
+
+    video: int
+    first: int
+    last: int
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalSource:
+    """Batches of twins, each pair once an epoch, in one phrasing; and with them ``batch_stretches`` stretches of other videos."""
 
     config: TwinsConfig
-    features: FeatureCache
-    words: Words
+    features: FeatureSource
+    texts: tuple[tuple[str, ...], ...]
+    bank: TextBank
+    stretches: Sequence[Stretch] = ()
+    stretch_features: FeatureSource | None = None
 
     def pairs(self, index: int) -> np.ndarray:
         """The pairs of batch ``index``."""
@@ -118,15 +115,29 @@ class TwinsSource:
         return np.random.default_rng([self.config.seed, epoch]).permutation(self.config.pairs)[number * size : (number + 1) * size]
 
     def batch(self, index: int) -> RetrievalBatch:
-        """Both videos of every pair, one after the other, with their texts."""
-        videos = np.stack([2 * self.pairs(index), 2 * self.pairs(index) + 1], axis=1).ravel()
+        """Both videos of every pair, one after the other, with their texts; then the stretches."""
+        videos = np.stack([2 * self.pairs(index), 2 * self.pairs(index) + 1], axis=1).ravel().tolist()
         phrasing = Dice("phrasing", self.config.seed, index).below(self.config.phrasings)
-        frames, times, mask, _ = batch_of([self.features[int(video)] for video in videos])
-        return RetrievalBatch(frames, times, mask, self.words[torch.from_numpy(videos * self.config.phrasings + phrasing)])
+        shown, said = [self.features[video] for video in videos], [self.texts[video][phrasing] for video in videos]
+        if self.stretches and self.config.batch_stretches:
+            assert self.stretch_features is not None
+            dice = Dice("stretches", self.config.seed, index)
+            for stretch in [dice.choose(self.stretches) for _ in range(self.config.batch_stretches)]:
+                shown.append(part_of(self.stretch_features[stretch.video], stretch.first, stretch.last))
+                said.append(dice.choose(stretch.texts))
+        frames, times, mask, _ = batch_of(shown)
+        return RetrievalBatch(frames, times, mask, self.bank.words(said), len(videos))
 
     def describe_batch(self, index: int) -> str:
         """The pairs of the batch."""
         return f"batch {index} with twins {self.pairs(index).tolist()}"
+
+
+def part_of(features: Features, first: int, last: int) -> Features:
+    """Rows ``[first, last)`` as a video of its own, whose time begins with them."""
+    end = float(features.times[last]) if last < len(features.times) else features.end
+    start = float(features.times[first])
+    return Features(features.vectors[first:last], features.times[first:last] - start, end - start)
 
 
 class RetrievalTraining(nn.Module):
@@ -144,20 +155,24 @@ class RetrievalTraining(nn.Module):
         texts = encode_words(self.model, batch.words, device).float()
         scale = self.log_scale.exp().clamp(max=MOST_SCALE)
         loss = info_nce(videos, texts, scale)
+        videos, texts = videos[: batch.num_twins], texts[: batch.num_twins]
         own, other = (videos * texts).sum(dim=-1), (videos * texts.view(-1, 2, texts.shape[1]).flip(1).flatten(0, 1)).sum(dim=-1)
         return loss, {"order": (own > other).float().mean().detach(), "scale": scale.detach()}
 
 
 def encode_words(model: VideoTextModel, words: Words, device: torch.device | str) -> Tensor:
     """Unit vectors (n, d) of texts."""
-    return model.encode_text(words.pooled.to(device), words.tokens.to(device).float(), words.mask.to(device))
+    words = words.to(device)
+    return model.encode_text(words.pooled, words.tokens, words.mask)
 
 
-def train_retrieval(recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, **instead: Any) -> VideoTextModel:
+def train_retrieval(
+    recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, workers: int = 1, **instead: Any
+) -> VideoTextModel:
     """Train adapters by a recipe, and write the model to ``out/model``; averaged weights.
 
     Args:
-        cache: where features are kept.
+        cache: where features are kept. workers: processes that render them.
         instead: ``mixer``, ``seed`` and ``steps``, instead of the recipe's.
 
     Raises:
@@ -172,9 +187,8 @@ def train_retrieval(recipe: Path, out: Path, encoder: Encoder, *, cache: Path, r
     model = build(encoder, config=config)
     data: TwinsConfig = made["data"]
     shown = twins(data.seed, data.pairs, split="train", phrasings=data.phrasings)
-    source = TwinsSource(
-        data, open_features(shown.worlds, encoder, cache), read_words(encoder, [text for texts in shown.texts for text in texts])
-    )
+    bank = TextBank(encoder, [text for texts in shown.texts for text in texts])
+    source = RetrievalSource(data, open_features(shown.worlds, encoder, cache, workers=workers), shown.texts, bank)
     module = RetrievalTraining(model, data.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(adapter), asdict(data)])
     average = run(module, source, loop, out, resume=resume, identity=identity)
@@ -184,12 +198,13 @@ def train_retrieval(recipe: Path, out: Path, encoder: Encoder, *, cache: Path, r
 
 
 @torch.inference_mode()
-def vectors_of(model: VideoTextModel, features: FeatureCache, words: Words, *, at_once: int = 64) -> tuple[Tensor, Tensor]:
-    """Unit vectors of all videos (v, d) and all texts (n, d)."""
+def vectors_of(
+    model: VideoTextModel, features: FeatureSource, bank: TextBank, texts: Sequence[str], *, at_once: int = 64
+) -> tuple[Tensor, Tensor]:
+    """Unit vectors of all videos (v, d) and of ``texts`` (n, d), which the bank holds."""
     videos = []
     for first in range(0, len(features), at_once):
         frames, times, mask, _ = batch_of([features[number] for number in range(first, min(first + at_once, len(features)))])
         videos.append(model.encode_video(frames, times, mask).pooled)
-    rows = torch.arange(len(words.pooled))
-    texts = [encode_words(model, words[part], "cpu") for part in torch.split(rows, at_once)]
-    return torch.cat(videos), torch.cat(texts)
+    parts = [bank.words(texts[first : first + at_once]) for first in range(0, len(texts), at_once)]
+    return torch.cat(videos), torch.cat([encode_words(model, part, "cpu") for part in parts])

@@ -30,11 +30,19 @@ class Odd(nn.Module):
 def test_only_matrices_are_decayed_and_frozen_parameters_are_left_out() -> None:
     module = Odd()
     decayed, plain = parameter_groups(module.named_parameters(), weight_decay=0.5)
-    assert decayed == {"params": [module.linear.weight], "weight_decay": 0.5}
+    assert decayed == {"params": [module.linear.weight], "weight_decay": 0.5, "scale": 1.0}
     assert plain["weight_decay"] == 0.0
     assert {id(p) for p in plain["params"]} == {
         id(p) for p in (module.linear.bias, module.norm.weight, module.norm.bias, module.A_log, module.D)
     }
+
+
+def test_gates_learn_at_a_rate_of_their_own() -> None:
+    module = Odd()
+    module.gate = nn.Parameter(torch.zeros(()))
+    groups = parameter_groups(module.named_parameters(), weight_decay=0.5, gate_rate=10.0)
+    assert groups[-1] == {"params": [module.gate], "weight_decay": 0.0, "scale": 10.0}
+    assert sum(len(group["params"]) for group in groups) == 7
 
 
 def test_the_average_forgets_the_first_weights_and_then_follows_slowly() -> None:

@@ -20,15 +20,15 @@ from vlm.train.log import read_log
 from vlm.train.recipe import recipe_path, task_of
 from vlm.train.retrieval import (
     RetrievalBatch,
+    RetrievalSource,
     RetrievalTraining,
+    Stretch,
     TwinsConfig,
-    TwinsSource,
-    Words,
-    read_words,
     train_retrieval,
     twins,
     vectors_of,
 )
+from vlm.train.words import TextBank, Words
 
 RECIPE = """
 task = "retrieval"
@@ -88,8 +88,8 @@ def test_a_batch_holds_both_twins_with_their_own_texts(tmp_path: Path) -> None:
     encoder = Encoder()
     features = open_features(shown.worlds, encoder, tmp_path)  # type: ignore[arg-type]
     texts = [text for said in shown.texts for text in said]
-    words = read_words(encoder, texts)  # type: ignore[arg-type]
-    source = TwinsSource(config, features, words)
+    bank = TextBank(encoder, texts)  # type: ignore[arg-type]
+    source = RetrievalSource(config, features, shown.texts, bank)
     seen = []
     for index in (0, 1):
         batch = source.batch(index)
@@ -99,8 +99,23 @@ def test_a_batch_holds_both_twins_with_their_own_texts(tmp_path: Path) -> None:
                 seen.append(video)
                 rows = int(batch.mask[row].sum())
                 np.testing.assert_allclose(batch.frames[row, :rows].numpy(), features[video].vectors)
-                assert any(torch.equal(batch.words.pooled[row], words.pooled[2 * video + number]) for number in (0, 1))
+                assert any(torch.equal(batch.words.pooled[row], own) for own in bank.words(shown.texts[video]).pooled)
     assert sorted(seen) == list(range(8))
+
+
+def test_a_batch_holds_stretches_of_other_videos_behind_the_twins(tmp_path: Path) -> None:
+    config, encoder = TwinsConfig(pairs=2, batch_pairs=1, phrasings=1, batch_stretches=3), Encoder()
+    shown = twins(config.seed, 2, split="train")
+    features = open_features(shown.worlds, encoder, tmp_path)  # type: ignore[arg-type]
+    bank = TextBank(encoder, [*(said[0] for said in shown.texts), "a far thing"])  # type: ignore[arg-type]
+    stretches = [Stretch(3, 2, 6, ("a far thing",))]
+    batch = RetrievalSource(config, features, shown.texts, bank, stretches, features).batch(0)
+    assert (len(batch.frames), batch.num_twins) == (5, 2)
+    for row in (2, 3, 4):
+        assert int(batch.mask[row].sum()) == 4
+        np.testing.assert_allclose(batch.frames[row, :4].numpy(), features[3].vectors[2:6])
+        np.testing.assert_allclose(batch.times[row, :4].numpy(), features[3].times[2:6] - features[3].times[2])
+        assert torch.equal(batch.words.pooled[row], bank.words(["a far thing"]).pooled[0])
 
 
 def test_a_training_ends_in_a_model_that_can_be_opened_and_gone_on_with(recipe: Path, tmp_path: Path) -> None:
@@ -125,7 +140,8 @@ def test_a_training_ends_in_a_model_that_can_be_opened_and_gone_on_with(recipe: 
     videos, texts = vectors_of(
         model,
         open_features(shown.worlds, encoder, tmp_path),
-        read_words(encoder, [said[0] for said in shown.texts]),  # type: ignore[arg-type]
+        TextBank(encoder, [said[0] for said in shown.texts]),  # type: ignore[arg-type]
+        [said[0] for said in shown.texts],
     )
     assert videos.shape == texts.shape == (4, 3)
     torch.testing.assert_close(videos.norm(dim=1), torch.ones(4))
@@ -136,7 +152,7 @@ def test_the_figure_order_is_how_often_the_own_text_is_nearer_than_the_twins() -
     axes = torch.eye(4)
     texts = torch.stack([axes[0], axes[1], axes[3], axes[2]])  # the second pair has each other's texts
     words = Words(texts, texts[:, None], torch.ones(4, 1, dtype=torch.bool))
-    batch = RetrievalBatch(axes[:, None], torch.zeros(4, 1), torch.ones(4, 1, dtype=torch.bool), words)
+    batch = RetrievalBatch(axes[:, None], torch.zeros(4, 1), torch.ones(4, 1, dtype=torch.bool), words, 4)
     _, figures = RetrievalTraining(model, 30.0)(batch)
     assert float(figures["order"]) == 0.5
 

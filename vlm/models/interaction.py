@@ -73,6 +73,10 @@ class Fused:
     video: Tensor
     video_mask: Tensor
 
+    def rows(self, chosen: Tensor) -> Fused:
+        """Some of the items: a mask (b,) or their numbers."""
+        return Fused(self.text[chosen], self.text_mask[chosen], self.video[chosen], self.video_mask[chosen])
+
 
 class Interaction(nn.Module):
     """Words and frames to words and frames that know of each other, in one pass over [text ; video]."""

@@ -1,0 +1,203 @@
+"""Examples become passes and targets as they should, whatever is known of them, and a model learns from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.test_retrieval import Encoder
+from vlm.errors import InputError
+from vlm.models.model import VideoTextModel
+from vlm.train.examples import IGNORED, Example, ExampleSource, Sight, passes_of, row_targets, texts_of
+from vlm.train.log import read_log
+from vlm.train.recipe import recipe_path, task_of
+from vlm.train.toybox import train_toybox, worlds_of
+from vlm.train.toybox_examples import ANSWERS, KindsConfig, stretches_of, world_examples
+from vlm.train.video_text import _choices
+from vlm.train.words import TextBank
+from vlm.types import Features, Span
+
+
+class Codec:
+    vocabulary_size, start, end = 40, 0, 1
+
+    def encode(self, text: str) -> list[int]:
+        return [2 + ord(letter) % 38 for letter in text]
+
+    def decode(self, tokens: list[int]) -> str:
+        return "".join(chr(97 + token % 26) for token in tokens)
+
+
+class Speaking(Encoder):
+    text_codec = Codec()
+
+
+FEATURES = [
+    Features(np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], np.array([0.0, 1.0, 2.0, 5.0]), 6.0),
+    Features(np.eye(3, dtype=np.float32)[[1, 2]], np.array([0.0, 0.5]), 1.0),
+]
+EXAMPLES = [
+    Example(video=0, text="a a", kind="event", spans=(Span(0.9, 2.0), Span(4.9, 6.0)), has_moments=True, levels={1: 4}, is_true=True),
+    Example(video=1, text="bb", kind="absent", has_moments=True, is_true=False, is_answerable=False),
+    Example(video=0, text="which?", kind="first", options=("a b", "c d"), answer="c d", is_answerable=True),
+    Example(video=1, text="is it?", kind="yes_no", options=("no", "yes"), answer="yes"),
+    Example(video=0, text="what?", kind="open", answer="abc"),
+]
+
+
+def source(examples: list[Example] = EXAMPLES, **options: object) -> ExampleSource:
+    answers = ("yes", "no", "red")
+    shares = {"event": 1.0, "absent": 1.0, "first": 1.0, "yes_no": 1.0, "open": 1.0}
+    bank = TextBank(Encoder(), texts_of(examples, answers))  # type: ignore[arg-type]
+    return ExampleSource(examples, FEATURES, bank, 6, shares, answers=answers, codec=Codec(), **options)  # type: ignore[arg-type]
+
+
+def test_what_is_known_becomes_targets_and_what_is_not_is_ignored() -> None:
+    batch = source().batch_of(EXAMPLES)
+    assert len(batch.frames) == 6  # two options of one choice
+    assert batch.is_true.tolist() == [1, 0, *[IGNORED] * 4]
+    assert batch.is_answerable.tolist() == [IGNORED, 0, 1, 1, IGNORED, IGNORED]
+    assert batch.has_moments.tolist() == [True, True, False, False, False, False]
+    assert batch.closed.tolist() == [IGNORED] * 4 + [0, IGNORED]
+    assert batch.group.tolist() == [-1, -1, 2, 2, -1, -1]
+    assert batch.is_right.tolist() == [False, False, False, True, False, False]
+    assert batch.said[5, : batch.said_mask[5].sum()].tolist() == [*Codec().encode("abc"), Codec.end]
+    assert not batch.said_mask[:5].any()
+    assert batch.foreground[0].tolist() == [0.0, 1.0, 0.0, 1.0]  # centres 0.5, 1.5, 3.5, 5.5
+    assert batch.spans[0, 1].tolist() == pytest.approx([0.9, 2.0])
+    assert batch.spans[0, 3].tolist() == pytest.approx([4.9, 6.0])
+    assert batch.levels[0].tolist() == [0.0, 4.0, 0.0, 0.0]
+    assert batch.mask.sum(dim=1).tolist() == [4, 2, 4, 4, 2, 4]
+
+
+def test_of_spans_that_overlap_the_shorter_has_the_row_and_the_shortest_still_has_one() -> None:
+    example = Example(video=0, text="x", spans=(Span(0.0, 6.0), Span(1.2, 1.3), Span(5.0, 5.1)), has_moments=True)
+    foreground, spans, _ = row_targets(example, FEATURES[0])
+    assert foreground.tolist() == [1.0] * 4
+    assert spans.tolist() == [pytest.approx(pair) for pair in ((0.0, 6.0), (1.2, 1.3), (0.0, 6.0), (5.0, 5.1))]
+
+
+def test_kinds_are_drawn_by_their_shares_and_sides_of_a_kind_evenly() -> None:
+    many = [Example(video=0, text="a", kind="k", side="common", is_true=True)] * 9
+    many += [Example(video=0, text="a", kind="k", side="rare", is_true=False), Example(video=0, text="a", kind="other", is_true=True)]
+    made = ExampleSource(many, FEATURES, TextBank(Encoder(), ["a"]), 50, {"k": 3.0, "other": 1.0})  # type: ignore[arg-type]
+    drawn = Counter(many[number].kind + many[number].side for index in range(40) for number in made.numbers(index))
+    assert drawn["other"] / 2000 == pytest.approx(0.25, abs=0.04)
+    assert drawn["krare"] / (drawn["krare"] + drawn["kcommon"]) == pytest.approx(0.5, abs=0.05)
+    assert made.numbers(7) == made.numbers(7)
+
+
+def test_a_share_without_an_example_is_refused() -> None:
+    with pytest.raises(InputError, match="no example of 'missing': examples hold"):
+        ExampleSource(EXAMPLES, FEATURES, TextBank(Encoder(), []), 2, {"event": 1.0, "missing": 1.0})  # type: ignore[arg-type]
+
+
+def test_an_answer_that_is_no_option_is_refused() -> None:
+    with pytest.raises(InputError, match=r"one of the options \['a', 'b'\], got 'c'"):
+        Example(video=0, text="which?", options=("a", "b"), answer="c")
+
+
+def test_what_is_shown_can_be_one_frame_or_nothing() -> None:
+    one = Sight("frame").of(FEATURES[0], 5)
+    assert one.vectors.shape == (1, 3)
+    assert np.array_equal(one.vectors, Sight("frame").of(FEATURES[0], 5).vectors)
+    assert not Sight("none").of(FEATURES[0], 5).vectors.any()
+    assert source(sight=Sight("none")).batch_of(EXAMPLES).frames.abs().sum() == 0
+    with pytest.raises(InputError, match="'all', 'frame' or 'none', got 'half'"):
+        Sight("half")
+
+
+def test_options_of_a_choice_are_compared_with_each_other_alone() -> None:
+    group, is_right = torch.tensor([3, 3, 3, 5, 5]), torch.tensor([False, True, False, True, False])
+    logits, right, real = _choices(torch.arange(5.0), group, is_right)
+    assert logits.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 0.0]]
+    assert right.tolist() == [1, 0]
+    assert real.tolist() == [[True] * 3, [True, True, False]]
+
+
+def test_every_example_of_a_world_says_what_its_truth_says() -> None:
+    worlds = worlds_of(3, 12, split="train")
+    kinds: Counter[str] = Counter()
+    for video, world in enumerate(worlds):
+        for example in world_examples(world, video):
+            kinds[example.kind] += 1
+            assert all(span.end <= world.seconds for span in example.spans)
+            assert not (example.spans and example.is_true is False and example.kind != "count")
+            if example.kind in ("event", "order", "direction"):
+                assert example.has_moments
+                assert bool(example.spans) == example.is_true
+            if example.kind in ("how_many", "colour", "before_after", "yes_no"):
+                assert passes_of([example], ANSWERS)[0].closed == ANSWERS.index(example.answer or "")
+            if example.kind == "first":
+                assert [one.is_right for one in passes_of([example], ANSWERS)].count(True) == 1
+    assert set(kinds) == set(KindsConfig().shares())
+
+
+def test_a_stretch_holds_its_event() -> None:
+    worlds = worlds_of(3, 6, split="train")
+    found = stretches_of(worlds, frames_per_second=2.0)
+    events = [event for world in worlds for event in world.events]
+    assert len(found) == len(events)
+    for stretch, event in zip(found, events, strict=True):
+        assert stretch.first / 2 <= event.span.start + 0.5
+        assert stretch.last / 2 >= min(event.span.end, worlds[stretch.video].seconds) - 0.5
+        assert stretch.texts
+
+
+RECIPE = """
+task = "toybox"
+[adapter]
+dim = 3
+num_layers = 1
+text_layers = 1
+d_state = 2
+[interaction]
+text_dim = 3
+video_dim = 3
+width = 8
+num_layers = 1
+d_state = 2
+[data]
+worlds = 6
+batch = 6
+retrieval_share = 0.4
+[twins]
+pairs = 2
+batch_pairs = 1
+batch_stretches = 2
+phrasings = 2
+[loop]
+steps = 6
+warmup_steps = 1
+log_every = 2
+"""
+
+
+def test_a_training_of_everything_ends_in_a_model_with_every_part(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    train_toybox(recipe, tmp_path / "out", Speaking(), cache=tmp_path, mixer="vim", workers=2)  # type: ignore[arg-type]
+    model = VideoTextModel.from_pretrained(tmp_path / "out" / "model")
+    assert model.config.adapter.mixer == model.cross().interaction.config.mixer == "vim"
+    assert model.config.answers == ANSWERS
+    lines = read_log(tmp_path / "out")
+    seen = {name for line in lines for name in line}
+    assert {"crossing loss", "retrieval loss", "crossing foreground", "crossing match", "retrieval order"} <= seen
+    whole = train_toybox(recipe, tmp_path / "whole", Speaking(), cache=tmp_path, mixer="vim")  # type: ignore[arg-type]
+    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all"])
+def test_shipped_recipes_name_their_task(name: str) -> None:
+    assert task_of(recipe_path(name)) == "toybox"
+
+
+def test_open_questions_need_a_tokenizer(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE)
+    with pytest.raises(InputError, match=r"'mean' has no tokenizer.*open = 0"):
+        train_toybox(recipe, tmp_path / "out", Encoder(), cache=tmp_path)  # type: ignore[arg-type]

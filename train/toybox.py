@@ -1,0 +1,194 @@
+"""Recipes that learn from Toybox on a frozen encoder: moments, questions, order, each alone or all in one model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.plan import make_world
+from vlm.data.toybox.vocabulary import VERSION
+from vlm.data.toybox.world import World
+from vlm.encoders.base import Encoder, text_codec
+from vlm.errors import InputError
+from vlm.models.adapter import AdapterConfig
+from vlm.models.decoder import DecoderConfig
+from vlm.models.interaction import InteractionConfig
+from vlm.models.model import VideoTextConfig, VideoTextModel, build
+from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, texts_of
+from vlm.train.features import open_features
+from vlm.train.loop import LoopConfig, Source, run
+from vlm.train.recipe import read_recipe
+from vlm.train.retrieval import RetrievalSource, RetrievalTraining, TwinsConfig, twins
+from vlm.train.toybox_examples import ANSWERS, KindsConfig, stretches_of, world_examples
+from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
+from vlm.train.words import TextBank
+
+RATE = 2.0  # frames a second of every Toybox row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamplesConfig:
+    """Which examples.
+
+    Attributes:
+        seed, worlds: how many worlds of the training split, and from which seed.
+        batch: examples a batch. sight: how much of a video is shown; see Sight.
+        retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
+    """
+
+    seed: int = 11
+    worlds: int = 800
+    batch: int = 24
+    sight: str = "all"
+    retrieval_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        Sight(self.sight)
+        for name in ("worlds", "batch"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.retrieval_share < 1:
+            raise InputError(f"retrieval_share must be in [0, 1), got {self.retrieval_share}")
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "adapter": AdapterConfig,
+    "interaction": InteractionConfig,
+    "data": ExamplesConfig,
+    "kinds": KindsConfig,
+    "twins": TwinsConfig,
+    "losses": LossConfig,
+    "loop": LoopConfig,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MixedSource:
+    """Batches of several sources, each ``(name, batch)``; which one's turn it is depends on the number of the batch alone."""
+
+    sources: dict[str, Source]
+    shares: dict[str, float]
+    seed: int
+
+    def name(self, index: int) -> str:
+        """Whose turn batch ``index`` is."""
+        names = [name for name in self.sources if self.shares[name] > 0]
+        place = Dice("mix", self.seed, index).uniform() * sum(self.shares[name] for name in names)
+        for name in names:
+            place -= self.shares[name]
+            if place < 0:
+                return name
+        return names[-1]
+
+    def batch(self, index: int) -> tuple[str, Any]:
+        """The batch of its source with the same number."""
+        name = self.name(index)
+        return name, self.sources[name].batch(index)
+
+    def describe_batch(self, index: int) -> str:
+        """The source and what it says of the batch."""
+        name = self.name(index)
+        return f"{name}: {self.sources[name].describe_batch(index)}"
+
+
+def worlds_of(seed: int, count: int, *, split: str) -> list[World]:
+    """The first worlds of a seed."""
+    return [make_world(seed, index, split=split) for index in range(count)]
+
+
+def example_source(
+    examples: Sequence[Example], features: FeatureSource, encoder: Encoder, config: ExamplesConfig, kinds: KindsConfig, *, seed: int
+) -> ExampleSource:
+    """Batches of examples of Toybox, their texts read."""
+    asked = [example for example in examples if kinds.shares()[example.kind] > 0]
+    return ExampleSource(
+        asked,
+        features,
+        TextBank(encoder, texts_of(asked, ANSWERS)),
+        config.batch,
+        kinds.shares(),
+        seed=seed,
+        answers=ANSWERS,
+        codec=text_codec(encoder),
+        sight=Sight(config.sight),
+    )
+
+
+def model_config(encoder: Encoder, adapter: AdapterConfig, interaction: InteractionConfig, kinds: KindsConfig) -> VideoTextConfig:
+    """A model with the heads that the kinds of examples train.
+
+    Raises:
+        InputError: open questions are asked, and the encoder has no tokenizer to answer with.
+    """
+    closed = kinds.how_many + kinds.colour + kinds.before_after + kinds.yes_no
+    decoder = None
+    if kinds.open:
+        codec = text_codec(encoder)
+        if codec is None:
+            raise InputError(f"the encoder {encoder.name!r} has no tokenizer for answers in words: set open = 0 in [kinds]")
+        decoder = DecoderConfig(
+            width=interaction.width,
+            summary_size=interaction.summary_size,
+            vocabulary_size=codec.vocabulary_size,
+            start=codec.start,
+            end=codec.end,
+            d_state=interaction.d_state,
+        )
+    return VideoTextConfig(
+        encoder=encoder.name,
+        fingerprint=encoder.fingerprint,
+        adapter=adapter,
+        interaction=interaction,
+        answers=ANSWERS if closed else (),
+        decoder=decoder,
+    )
+
+
+def train_toybox(
+    recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, workers: int = 1, **instead: Any
+) -> VideoTextModel:
+    """Train by a recipe of the task ``toybox``, and write the model to ``out/model``; averaged weights.
+
+    Args:
+        cache: where features are kept. workers: processes that render.
+        instead: ``mixer`` (of interaction and adapters), ``seed``, ``steps`` and ``sight``, instead of the recipe's.
+
+    Raises:
+        InputError: the recipe breaks a rule, or its width is not the encoder's.
+    """
+    made = read_recipe(recipe, SECTIONS)
+    loop: LoopConfig = made["loop"]
+    loop = replace(loop, seed=instead.get("seed", loop.seed), steps=instead.get("steps") or loop.steps)
+    mixer = {"mixer": instead["mixer"]} if instead.get("mixer") else {}
+    adapter, interaction = replace(made["adapter"], **mixer), replace(made["interaction"], **mixer)
+    data: ExamplesConfig = replace(made["data"], sight=instead.get("sight") or made["data"].sight)
+    kinds: KindsConfig = made["kinds"]
+    pairs: TwinsConfig = made["twins"]
+    torch.manual_seed(loop.seed)
+    model = build(encoder, config=model_config(encoder, adapter, interaction, kinds))
+    worlds = worlds_of(data.seed, data.worlds, split="train")
+    features = open_features(worlds, encoder, cache, frames_per_second=RATE, workers=workers)
+    examples = [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
+    sources: dict[str, Source] = {"crossing": example_source(examples, features, encoder, data, kinds, seed=loop.seed)}
+    parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"])}
+    if data.retrieval_share:
+        shown = twins(pairs.seed, pairs.pairs, split="train", phrasings=pairs.phrasings)
+        stretches = stretches_of(worlds, frames_per_second=RATE)
+        said = [text for some in (*shown.texts, *(stretch.texts for stretch in stretches)) for text in some]
+        twin_features = open_features(shown.worlds, encoder, cache, frames_per_second=RATE, workers=workers)
+        sources["retrieval"] = RetrievalSource(pairs, twin_features, shown.texts, TextBank(encoder, said), stretches, features)
+        parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
+    shares = {"crossing": 1 - data.retrieval_share, "retrieval": data.retrieval_share}
+    identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])
+    module = MixedTraining(parts)
+    average = run(module, MixedSource(sources, shares, loop.seed), loop, out, resume=resume, identity=identity)
+    module.load_state_dict(average.values)
+    model.cpu().eval().save_pretrained(out / "model")
+    return model

@@ -1,0 +1,127 @@
+"""What Toybox knows of a world as examples for training: moments, what does not happen, questions, and what cannot be answered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.facts import Facts
+from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.queries import Query, queries
+from vlm.data.toybox.questions import COUNTS, NEXT_TEMPLATES, TIMES_COUNTED, Question, questions
+from vlm.data.toybox.truth import saliency
+from vlm.data.toybox.vocabulary import COLOURS, VERSION
+from vlm.data.toybox.world import World
+from vlm.errors import InputError
+from vlm.train.examples import Example
+from vlm.train.retrieval import Stretch
+
+# The closed list: every option of Toybox's questions but those that name events.
+ANSWERS = (*COUNTS, *TIMES_COUNTED, *COLOURS, "before", "after", "yes", "no")
+# Seconds that a stretch may begin before its event, and end after it.
+MOST_AROUND = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindsConfig:
+    """How often each kind is drawn, relative to the others; 0 leaves it out.
+
+    Queries: event, absent, order, direction, negation, count. Questions: how_many, colour, first, before_after, yes_no, open.
+    ``answerable`` are questions about what follows an event, which happens or does not.
+    """
+
+    event: float = 4.0
+    absent: float = 2.0
+    order: float = 2.0
+    direction: float = 1.0
+    negation: float = 0.5
+    count: float = 0.5
+    how_many: float = 2.0
+    colour: float = 2.0
+    first: float = 2.0
+    before_after: float = 2.0
+    yes_no: float = 2.0
+    open: float = 2.0
+    answerable: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, share in self.shares().items():
+            if share < 0:
+                raise InputError(f"the share of {name} must be at least 0, got {share}")
+
+    def shares(self) -> dict[str, float]:
+        """The shares by kind."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+QUESTION_KINDS = {
+    "count": "how_many",
+    "colour": "colour",
+    "order": "first",
+    "before/after": "before_after",
+    "yes/no": "yes_no",
+    "open": "open",
+}
+
+
+def world_examples(world: World, video: int) -> Iterator[Example]:
+    """All that is asked about a world."""
+    facts = Facts(world)
+    dice = Dice(VERSION, "answerable", world.name)
+    for query in queries(facts):
+        yield query_example(world, query, video)
+        if query.twin is not None and query.kind in ("order", "direction"):
+            yield Example(video=video, text=query.twin, kind=query.kind, side="twin", has_moments=True, is_true=False, is_answerable=False)
+        if query.kind in ("event", "absent"):
+            text = dice.choose(NEXT_TEMPLATES).format(one=query.text)
+            yield Example(video=video, text=text, kind="answerable", side=str(query.is_true), is_answerable=query.is_true)
+    for question in questions(facts):
+        yield question_example(question, video)
+
+
+def query_example(world: World, query: Query, video: int) -> Example:
+    """A query with its spans, the levels of its seconds, and whether it is true."""
+    found = saliency(world, query.spans, query.things)
+    return Example(
+        video=video,
+        text=query.text,
+        kind=query.kind,
+        side=query.cell.side,
+        spans=query.spans,
+        has_moments=bool(query.spans) or (not query.is_true and query.kind in ("absent", "order", "direction")),
+        levels={second: level for second, level in zip(found.seconds, found.levels, strict=True) if level},
+        is_true=query.is_true,
+        is_answerable=query.is_true if query.kind in ("event", "absent") else None,
+    )
+
+
+def question_example(question: Question, video: int) -> Example:
+    """A question with its answer and its evidence."""
+    return Example(
+        video=video,
+        text=question.text,
+        kind=QUESTION_KINDS[question.kind],
+        side=question.cell.side,
+        spans=question.evidence,
+        has_moments=bool(question.evidence),
+        is_answerable=True,
+        options=question.options,
+        answer=question.answer,
+    )
+
+
+def stretches_of(worlds: Sequence[World], *, frames_per_second: float) -> list[Stretch]:
+    """One stretch around each event of each world, with captions of it."""
+    found = []
+    for video, world in enumerate(worlds):
+        rows = len(range(int(-(-world.seconds * frames_per_second // 1))))
+        for event in world.events:
+            dice = Dice(VERSION, "stretch", world.name, event.id)
+            start = max(0.0, event.span.start - MOST_AROUND * dice.uniform())
+            end = min(world.seconds, event.span.end + MOST_AROUND * dice.uniform())
+            first = min(int(start * frames_per_second), rows - 1)
+            last = max(first + 1, min(rows, int(end * frames_per_second)))
+            texts = tuple(dict.fromkeys(event_caption(event, dice, detail=detail, article="a") for detail in ("short", "full", "full")))
+            found.append(Stretch(video, first, last, texts))
+    return found

@@ -1,0 +1,119 @@
+"""Learning all that a fused pass can tell: where, how salient, whether at all, which option, which answer, and in what words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlm.errors import InputError
+from vlm.models.model import VideoTextModel
+from vlm.train.examples import IGNORED, Batch
+from vlm.train.losses.answers import choice_loss, decoder_loss
+from vlm.train.losses.focal import focal_loss
+from vlm.train.losses.ranking import saliency_ranking
+from vlm.train.losses.spans import giou_loss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossConfig:
+    """How much each loss weighs; 0 leaves it out."""
+
+    foreground: float = 1.0
+    spans: float = 1.0
+    saliency: float = 0.5
+    match: float = 1.0
+    abstain: float = 1.0
+    closed: float = 1.0
+    option: float = 1.0
+    decoder: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("foreground", "spans", "saliency", "match", "abstain", "closed", "option", "decoder"):
+            if getattr(self, name) < 0:
+                raise InputError(f"the weight of {name} must be at least 0, got {getattr(self, name)}")
+
+
+class CrossingTraining(nn.Module):
+    """A model's interaction and heads before a ``Batch``; gives the weighted loss and each part of it.
+
+    Raises:
+        InputError: the model has no interaction.
+    """
+
+    def __init__(self, model: VideoTextModel, weights: LossConfig) -> None:
+        super().__init__()
+        self.crossing, self.weights = model.cross(), weights
+
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, a scalar, and figures for the log."""
+        batch = batch.to(next(self.parameters()).device)
+        crossing = self.crossing
+        fused = crossing.fuse(batch.words.tokens, batch.words.mask, batch.frames, batch.times, batch.mask)
+        grounding = crossing.ground(fused, batch.times, batch.durations)
+        summary = crossing.summarise(fused, grounding)
+        losses: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
+        counted = batch.mask & batch.has_moments[:, None]
+        inside = counted & (batch.foreground > 0)
+        if bool(inside.any()):
+            losses["foreground"] = focal_loss(grounding.foreground, batch.foreground, counted)
+            losses["spans"] = _span_loss(grounding.bounds(batch.durations), grounding.offsets, grounding.centres, batch.spans, inside)
+            losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, counted & (batch.levels > 0).any(dim=1, keepdim=True))
+        for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
+            known = truth != IGNORED
+            if bool(known.any()):
+                logits, right = head(summary[known]), truth[known].float()
+                losses[name] = F.binary_cross_entropy_with_logits(logits, right)
+                figures[f"{name} right"] = ((logits > 0) == (right > 0)).float().mean()
+        if crossing.closed is not None and bool((asked := batch.closed != IGNORED).any()):
+            logits = crossing.closed(summary[asked])
+            losses["closed"] = F.cross_entropy(logits, batch.closed[asked])
+            figures["closed right"] = (logits.argmax(dim=-1) == batch.closed[asked]).float().mean()
+        if bool((asked := batch.group >= 0).any()):
+            logits, right, real = _choices(crossing.option(summary[asked]), batch.group[asked], batch.is_right[asked])
+            losses["option"] = choice_loss(logits, right, real)
+            figures["option right"] = (logits.masked_fill(~real, -torch.inf).argmax(dim=-1) == right).float().mean()
+        if crossing.decoder is not None and bool((asked := batch.said_mask.any(dim=1)).any()):
+            some = fused.rows(asked)
+            logits = crossing.decoder(some, summary[asked], batch.said[asked], batch.said_mask[asked])
+            losses["decoder"] = decoder_loss(logits, batch.said[asked], batch.said_mask[asked])
+        total = summary.new_zeros(()) + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
+        return total, {name: value.detach() for name, value in (losses | figures).items()}
+
+
+def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, inside: Tensor) -> Tensor:
+    """The mean over rows inside of ``1 - gIoU`` and of how far the logarithms of both offsets are off (smooth L1)."""
+    true = spans[inside].to(bounds)
+    wanted = torch.stack([centres[inside] - true[:, 0], true[:, 1] - centres[inside]], dim=-1).clamp(min=0.05).to(offsets)
+    return giou_loss(bounds[inside], true).mean() + F.smooth_l1_loss(offsets[inside].log(), wanted.log(), beta=0.2)
+
+
+def _choices(logits: Tensor, group: Tensor, is_right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (g, k) of each choice's options, its right one (g,), and which options there are (g, k); options stand one after the other."""
+    _, number, sizes = group.unique_consecutive(return_inverse=True, return_counts=True)
+    place = torch.arange(len(group), device=group.device) - (sizes.cumsum(dim=0) - sizes)[number]
+    shape = (len(sizes), int(sizes.max()))
+    table = logits.new_zeros(shape).index_put((number, place), logits)
+    real = torch.zeros(shape, dtype=torch.bool, device=group.device)
+    real[number, place] = True
+    right = torch.zeros(len(sizes), dtype=torch.int64, device=group.device)
+    right[number[is_right]] = place[is_right]
+    return table, right, real
+
+
+class MixedTraining(nn.Module):
+    """Several trainings in one module; a batch is ``(name, batch)`` and goes to the training of that name."""
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, named: tuple[str, object]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As the part gives it; figures carry its name."""
+        name, batch = named
+        loss, figures = self.parts[name](batch)
+        return loss, {f"{name} {key}": value for key, value in figures.items()} | {f"{name} loss": loss.detach()}
