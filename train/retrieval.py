@@ -31,7 +31,6 @@ from vlm.train.loop import LoopConfig, run
 from vlm.train.losses.contrastive import info_nce
 from vlm.train.recipe import read_recipe
 from vlm.train.words import TextBank, Words
-from vlm.types import Features
 
 MOST_SCALE = 200.0
 
@@ -123,7 +122,7 @@ class RetrievalSource:
             assert self.stretch_features is not None
             dice = Dice("stretches", self.config.seed, index)
             for stretch in [dice.choose(self.stretches) for _ in range(self.config.batch_stretches)]:
-                shown.append(part_of(self.stretch_features[stretch.video], stretch.first, stretch.last))
+                shown.append(self.stretch_features[stretch.video].part(stretch.first, stretch.last))
                 said.append(dice.choose(stretch.texts))
         frames, times, mask, _ = batch_of(shown)
         return RetrievalBatch(frames, times, mask, self.bank.words(said), len(videos))
@@ -131,13 +130,6 @@ class RetrievalSource:
     def describe_batch(self, index: int) -> str:
         """The pairs of the batch."""
         return f"batch {index} with twins {self.pairs(index).tolist()}"
-
-
-def part_of(features: Features, first: int, last: int) -> Features:
-    """Rows ``[first, last)`` as a video of its own, whose time begins with them."""
-    end = float(features.times[last]) if last < len(features.times) else features.end
-    start = float(features.times[first])
-    return Features(features.vectors[first:last], features.times[first:last] - start, end - start)
 
 
 class RetrievalTraining(nn.Module):

@@ -145,10 +145,10 @@ class VideoTextModel(nn.Module):
             parts |= dict(crossing.named_children())
         return {name: count_parameters(part) for name, part in parts.items()}
 
-    def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
+    def save_pretrained(self, folder: Path | str, *, card: str = "", dtype: torch.dtype = torch.float32) -> Path:
         """Write config.json, model.safetensors and README.md; gives the folder.
 
-        All is written beside it first: where the disk is full, what was there before stays as it was.
+        Weights are stored as ``dtype``; ``from_pretrained`` gives float32 of them. All is written beside it first: where the disk is full, what was there before stays as it was.
 
         Raises:
             InputError: the folder holds something that is no model. OSError: it cannot be written.
@@ -162,7 +162,7 @@ class VideoTextModel(nn.Module):
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            save_file({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, beside / WEIGHTS)
+            save_file({name: value.detach().cpu().to(dtype).contiguous() for name, value in self.state_dict().items()}, beside / WEIGHTS)
             held = {"format": FORMAT, "model": asdict(self.config)}
             (beside / CONFIG).write_text(json.dumps(held, indent=2) + "\n", "utf-8")
             (beside / CARD).write_text(card or _card(self), "utf-8")

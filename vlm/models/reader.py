@@ -22,6 +22,8 @@ from vlm.models.model import Crossing, VideoTextModel, padded
 from vlm.types import Answer, Features, Grounded, Moment
 
 MOST_MOMENTS = 10
+# Rows that are fused with texts at once.
+ROWS_AT_ONCE = 8192
 # CLIP's own inverse temperature: similarities of a video to options become shares by it. They are no calibrated probabilities.
 OPTION_SCALE = 100.0
 # The best tenth of a video's rows speaks for an option: an event fills a part of a video.
@@ -140,13 +142,16 @@ class TrainedReader:
             InputError: no rows, rows that are not finite, or a model for retrieval alone.
         """
         check_features(features)
-        cross = self._model.cross()
-        found = []
-        for text in texts:  # one after the other: a long video is as much as memory should hold at once
-            _, made, summary, durations = self._read([text], features)
-            moments = tuple(Moment(span, score) for span, score in best_spans(made, durations, most=MOST_MOMENTS)[0])
-            presence = float(cross.match(summary).sigmoid()[0])
-            found.append(Grounded(text=text, moments=moments, curve=_array(made.saliency[0]), presence=presence))
+        cross, found = self._model.cross(), []
+        at_once = max(1, ROWS_AT_ONCE // len(features.times))  # a long video is as much as memory should hold
+        for first in range(0, len(texts), at_once):
+            some = texts[first : first + at_once]
+            _, made, summary, durations = self._read(some, features)
+            spans, curves = best_spans(made, durations, most=MOST_MOMENTS), _array(made.saliency)
+            presence = cross.match(summary).sigmoid().tolist()
+            for text, best, curve, present in zip(some, spans, curves, presence, strict=True):
+                moments = tuple(Moment(span, score) for span, score in best)
+                found.append(Grounded(text=text, moments=moments, curve=curve, presence=present))
         return found
 
     @torch.inference_mode()
