@@ -162,7 +162,7 @@ class Library:
         begin = time.perf_counter()
         if self._read_passport() is None or not self._store.has_segments():
             raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
-        encoder = self._load_encoder()
+        encoder = self.load_encoder()
         loaded = time.perf_counter()
         if not self._texts_checked:
             with one_thread():
@@ -257,6 +257,21 @@ class Library:
             if self._read_passport() is not None:
                 self._index_cache().rebuild(probe_texts=self._probe_texts())
 
+    def load_encoder(self) -> Encoder:
+        """The library's encoder, loaded once.
+
+        Raises:
+            EncoderError: it is not here, or is another one than the library's.
+        """
+        if self._encoder is None:
+            wanted = self._spec_to_load()
+            encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
+            held = self._read_passport()
+            if held is not None:
+                passport.check_fingerprint(held, encoder)
+            self._encoder = encoder
+        return self._encoder
+
     @property
     def model(self) -> VideoTextModel | None:
         """The trained model that segments and queries go through; None where there is none.
@@ -275,7 +290,7 @@ class Library:
         """
         from vlm.models.reader import PlainReader, TrainedReader
 
-        encoder, model = self._load_encoder(), self.model
+        encoder, model = self.load_encoder(), self.model
         return PlainReader(encoder) if model is None else TrainedReader(encoder, model, device=self._model_device())
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
@@ -334,16 +349,6 @@ class Library:
             )
         return held.encoder
 
-    def _load_encoder(self) -> Encoder:
-        if self._encoder is None:
-            wanted = self._spec_to_load()
-            encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
-            held = self._read_passport()
-            if held is not None:
-                passport.check_fingerprint(held, encoder)
-            self._encoder = encoder
-        return self._encoder
-
     def _refuse_other_sampling(self) -> None:
         held = self._read_passport()
         if held is not None and self._wanted_sampling is not None and str(self._wanted_sampling) != held.sampling:
@@ -354,7 +359,7 @@ class Library:
 
     def _prepare_adding(self) -> tuple[Encoder, Sampling, segments.Pool]:
         """The encoder, found to be the library's own, the sampling, and what pools; the passport is written where there is none."""
-        encoder = self._load_encoder()
+        encoder = self.load_encoder()
         held = self._read_passport()
         if held is None:
             sampling = self._wanted_sampling or Sampling.parse(DEFAULT_SAMPLING)

@@ -2,7 +2,7 @@
 
 ``start`` and ``end`` are seconds; both may be left out, and the row is about the whole video. ``options`` may be left out for an open
 question; in CSV they stand in one cell, ``red|blue|green``, or as a JSON list where an option holds ``|``. ``answer`` is the text of an
-option, and may be left out where it is not known. Further columns are kept in ``extra``.
+option, and may be left out where it is not known. Further columns are kept in ``extra``. One file may hold rows of both kinds.
 
 Unlike the published formats a user's file is strict: a span that is none, an empty caption or an answer that is no option raises
 ``InputError`` with the line, since the file can be mended.
@@ -111,6 +111,11 @@ def write_questions(path: PathLike, questions: Iterable[OwnQuestion]) -> None:
     _write(path, ("path", "start", "end", "question", "options", "answer"), rows)
 
 
+def read_rows(path: PathLike) -> tuple[tuple[str, OwnCaption | OwnQuestion], ...]:
+    """The captions and questions of a ``.csv`` or ``.jsonl`` file that may hold both, each with its place, ``PATH:LINE``."""
+    return tuple((fields.place, _row(fields)) for fields in _rows(path))
+
+
 def _rows(path: PathLike) -> Iterator[Fields]:
     """The rows of the file; an empty cell of CSV is a field that is left out."""
     if _suffix(path) == ".jsonl":
@@ -146,6 +151,14 @@ def _cell(value: object) -> str:
         is_plain = not joined.startswith("[") and all("|" not in option and option == option.strip() for option in value)
         return joined if is_plain else dump_json(list(value), ascii_only=False)
     return value if isinstance(value, str) else repr(value)
+
+
+def _row(fields: Fields) -> OwnCaption | OwnQuestion:
+    kinds = [name for name in ("caption", "question") if name in fields]
+    if len(kinds) != 1:
+        has = "both" if kinds else f"neither; the fields there are: {', '.join(map(repr, fields.rest())) or 'none'}"
+        raise InputError(f"{fields.place}: a row must have a field 'caption' or a field 'question', got {has}")
+    return _caption(fields) if kinds == ["caption"] else _question(fields)
 
 
 def _caption(fields: Fields) -> OwnCaption:

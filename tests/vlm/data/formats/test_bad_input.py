@@ -104,6 +104,8 @@ BAD: list[tuple[str, str, str, tuple[str, ...]]] = [
     ("own.read_questions", "csv", "path,question,options,answer\na,b,x|y,z\n", (":2:", "'z'", "['x', 'y']")),
     ("own.read_questions", "csv", "path,question,options,answer\na,b,x|x,x\n", (":2:", "differ", "['x', 'x']")),
     ("own.read_questions", "csv", "path,question,options,answer\na,b,[x],x\n", (":2:", "'options'", "JSON")),
+    ("own.read_rows", "jsonl", '{"path": "a.mp4", "text": "x"}', (":1:", "'caption'", "'question'", "neither", "'text'")),
+    ("own.read_rows", "csv", "path,caption,question\na.mp4,x,y\n", (":2:", "'caption'", "'question'", "both")),
 ]
 
 
@@ -257,3 +259,12 @@ def test_what_a_format_cannot_hold_is_not_written(tmp_path: Path, write: Callabl
 def test_a_folder_that_is_not_there_is_named_in_writing(tmp_path: Path):
     with pytest.raises(InputError, match=r"gone.*cannot be written"):
         lists.write_list(tmp_path / "gone/a.txt", ["a"])
+
+
+def test_one_file_may_hold_captions_and_questions(tmp_path: Path):
+    path = tmp_path / "mine.csv"
+    path.write_text("path,start,end,caption,question,options,answer\na.mp4,1,2,a dog,,,\n\na.mp4,,,,what jumps?,dog|cat,dog\n")
+    assert own.read_rows(path) == (
+        (f"{path}:2", own.OwnCaption(path="a.mp4", caption="a dog", span=Span(1, 2))),
+        (f"{path}:4", own.OwnQuestion(path="a.mp4", question="what jumps?", options=("dog", "cat"), answer="dog")),
+    )
