@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vlm.errors import CheckpointUnusable
+from vlm.errors import CheckpointUnsaved, CheckpointUnusable
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -20,7 +20,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     A kill at any moment leaves a whole checkpoint: the new one is complete on disk before it takes the name.
 
     Raises:
-        OSError: the disk is full or read-only; the checkpoints that were there remain.
+        CheckpointUnsaved: the disk is full or read-only; the checkpoints that were there remain.
     """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"{CURRENT}.unfinished"
@@ -29,6 +29,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:  # torch's writer wraps what the file system says
+        unfinished.unlink(missing_ok=True)
+        raise CheckpointUnsaved(
+            f"the checkpoint of step {state.get('step')} cannot be written to {str(folder)!r} ({_reason(error)}): free space there and "
+            "resume (--resume); the checkpoints that were there remain"
+        ) from error
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
@@ -51,9 +57,15 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            reasons.append(f"{name}: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}")
+            reasons.append(f"{name}: {_reason(error)}")
             continue
         return state
     if reasons:
         raise CheckpointUnusable(f"no checkpoint in {str(folder)!r} can be read ({'; '.join(reasons)}): delete them to begin again")
     return None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what the system said; of its cause, where torch wrapped that."""
+    cause = error.__context__ if isinstance(error.__context__, OSError) else error
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__

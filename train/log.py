@@ -11,17 +11,26 @@ from typing import Any
 
 from rich.console import Console
 
-FILE = "log.jsonl"
+from vlm.errors import BackendUnavailable
+
+FILE, TENSORBOARD = "log.jsonl", "tensorboard"
 
 
 class Log:
     """The record of one training in ``folder``.
 
-    Lines of ``log.jsonl`` hold the step and its figures, and no clock: two runs compare equal.
+    Lines of ``log.jsonl`` hold the step and its figures, and no clock: two runs compare equal. ``tensorboard`` writes the figures into
+    the folder of that name too.
+
+    Raises:
+        BackendUnavailable: ``tensorboard`` is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, *, total: int, first_step: int, every: int, console: Console | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, total: int, first_step: int, every: int, console: Console | None = None, tensorboard: bool = False
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._board = _board(folder / TENSORBOARD, first_step) if tensorboard else None
         self._path = folder / FILE
         self._keep_before(first_step)
         self._file = self._path.open("a", encoding="utf-8")
@@ -38,6 +47,9 @@ class Log:
     def write(self, step: int, figures: Mapping[str, float]) -> None:
         """Record step ``step``."""
         self._file.write(json.dumps({"step": step, **figures}) + "\n")
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, step)
         done = step + 1 - self._first
         if (step + 1) % self._every == 0 or step + 1 == self._total:
             rate = done / max(1e-9, time.monotonic() - self._begin)
@@ -57,6 +69,20 @@ class Log:
     def close(self) -> None:
         """Write out what is held back."""
         self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _board(folder: Path, first_step: int) -> Any:
+    """A writer for TensorBoard that shows nothing of what a killed run wrote from ``first_step`` on."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise BackendUnavailable(
+            "tensorboard = true in [loop] needs TensorBoard: pip install 'vlm-retrieval[tensorboard]', or set it to false"
+        ) from error
+    writer: Any = SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+    return writer
 
 
 def _clock(seconds: float) -> str:

@@ -20,7 +20,9 @@
     │   └── BadVectors               NaN, infinite or collapsed vectors
     ├── TrainingError                a training cannot go on
     │   ├── CheckpointUnusable       missing, damaged, or of another recipe
-    │   └── TrainingDiverged         the loss is NaN or infinite
+    │   ├── CheckpointUnsaved        no space, no permission; the one before remains
+    │   ├── TrainingDiverged         the loss is NaN or infinite
+    │   └── TrainingTooLarge         a step does not fit the memory of its device
     └── LibraryError                 a library cannot be used as asked
         ├── LibraryNotFound
         ├── LibraryBusy              another process is writing
@@ -116,8 +118,16 @@ class CheckpointUnusable(TrainingError):
     """A checkpoint that is missing, damaged, or made by another recipe."""
 
 
+class CheckpointUnsaved(TrainingError):
+    """A checkpoint that cannot be written: no space, no permission; the one before remains."""
+
+
 class TrainingDiverged(TrainingError):
     """The loss is NaN or infinite."""
+
+
+class TrainingTooLarge(TrainingError):
+    """A step does not fit the memory of its device."""
 
 
 class LibraryError(VlmError):

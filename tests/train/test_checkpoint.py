@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from vlm.errors import CheckpointUnusable
+from vlm.errors import CheckpointUnsaved, CheckpointUnusable
 from vlm.train.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
 
 
@@ -52,9 +54,30 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointUnsaved, match=r"step 2 .*No space left.*free space.*--resume"):
         save_checkpoint(tmp_path, {"step": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == [CURRENT]
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+
+
+def test_a_disk_that_is_really_full_leaves_the_checkpoint_that_was_there(tmp_path: Path) -> None:
+    """A file may not grow over 100 kB, which fails as a full disk does: torch's own writer meets it."""
+    code = (
+        "import resource, signal, sys, torch\n"
+        "from pathlib import Path\n"
+        "from vlm.train.checkpoint import load_checkpoint, save_checkpoint\n"
+        "folder = Path(sys.argv[1])\n"
+        "save_checkpoint(folder, {'step': 1})\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "save_checkpoint(folder, {'step': 2, 'weight': torch.zeros(100_000)})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert "CheckpointUnsaved: the checkpoint of step 2 cannot be written" in done.stderr
+    assert "File too large" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [CURRENT]
     state = load_checkpoint(tmp_path)
     assert state is not None
     assert state["step"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -9,17 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.train.tiny import CONFIG, Line, regression, train
-from vlm.errors import CheckpointUnusable, InputError, TrainingDiverged
+from vlm.errors import CheckpointUnusable, InputError, TrainingDiverged, TrainingTooLarge
 from vlm.train.checkpoint import load_checkpoint
 from vlm.train.log import FILE, read_log
-from vlm.train.loop import LoopConfig, run
+from vlm.train.loop import FREE, LATER, LoopConfig, _digest, run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -121,12 +122,84 @@ def test_half_a_line_of_a_killed_run_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_step_and_batch_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDiverged, match=r"loss is nan at step 6, batch 13 of the line"):
+    told = r"loss is nan at step 6, batch 13 of the line: the outputs of all layers are finite"
+    with pytest.raises(TrainingDiverged, match=told):
         run(regression(), Line(poison=13), CONFIG, tmp_path)
     state = load_checkpoint(tmp_path)
     assert state is not None
     assert state["step"] == 4
     assert all(torch.isfinite(value).all() for value in state["module"].values())
+
+
+class Fault(torch.nn.Module):
+    """Behaves until a batch, and then as it is told to."""
+
+    def __init__(self, at: int, error: BaseException | None = None) -> None:
+        super().__init__()
+        self.sound, self.culprit, self.head = torch.nn.Linear(3, 3), torch.nn.Identity(), torch.nn.Linear(3, 1)
+        self.left, self.error = at, error
+        self.culprit.register_forward_hook(self.fail)
+
+    def fail(self, part: object, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        if self.left >= 0:
+            return output
+        if self.error is not None:
+            raise self.error
+        return output / 0
+
+    def forward(self, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.head(self.culprit(self.sound(batch[0]))).mean(), {}
+
+
+def test_the_layer_that_broke_is_named(tmp_path: Path) -> None:
+    told = r"step 2, batch 4 of the line: the first layer whose output is not finite is 'culprit' \(Identity\), from a finite input"
+    with pytest.raises(TrainingDiverged, match=told):
+        run(Fault(4), Line(), CONFIG, tmp_path)
+
+
+def test_a_batch_that_is_not_finite_is_told_from_a_layer_that_breaks(tmp_path: Path) -> None:
+    class Poisoned(Line):
+        def batch(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+            x, y = super().batch(index)
+            return x / 0 if index == 3 else x, y
+
+    with pytest.raises(TrainingDiverged, match=r"batch 3 .*'layers.0' \(Linear\), and its input is not finite either: look at the batch"):
+        run(regression(), Poisoned(), CONFIG, tmp_path)
+
+
+def test_a_step_that_does_not_fit_the_memory_says_what_to_lower(tmp_path: Path) -> None:
+    full = torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    with pytest.raises(TrainingTooLarge) as caught:
+        run(Fault(10, full), Line(), CONFIG, tmp_path)
+    message = str(caught.value)
+    for part in ("step 5, batch 10 of the line", "batch[0] (16, 3)", "gradient_checkpointing", "bfloat16", "smaller", "20.00 GiB"):
+        assert part in message
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 4
+
+
+def test_new_settings_at_their_defaults_do_not_make_another_recipe() -> None:
+    """The digest is that of before there were gate_rate and patience, so that older checkpoints can be resumed."""
+    old = {name: value for name, value in asdict(CONFIG).items() if name not in FREE | LATER}
+    assert _digest(CONFIG, "x") == hashlib.sha256(json.dumps([old, "x"], sort_keys=True).encode()).hexdigest()
+    assert _digest(replace(CONFIG, gate_rate=2.0), "x") != _digest(CONFIG, "x")
+    assert _digest(replace(CONFIG, gradient_checkpointing=True), "x") == _digest(CONFIG, "x")
+
+
+def test_gates_have_the_rate_that_is_asked_for(tmp_path: Path) -> None:
+    class Gated(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.other = torch.nn.Parameter(torch.zeros(())), torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, batch: object) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return -self.gate - self.other, {}
+
+    module = Gated()
+    run(module, Line(), replace(CONFIG, steps=3, gate_rate=10.0), tmp_path)
+    assert float(module.gate.detach()) == pytest.approx(10 * float(module.other.detach()))
 
 
 def test_a_gradient_that_is_not_finite_names_the_parameter(tmp_path: Path) -> None:
@@ -161,7 +234,7 @@ def test_how_often_is_saved_may_change_on_resuming(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"accumulation": 0}, {"precision": "float16"}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"accumulation": 0}, {"precision": "float16"}, {"patience": -1}, {"validate_every": 0}])
 def test_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
         LoopConfig(**({"steps": 1} | wrong))  # type: ignore[arg-type]
