@@ -27,6 +27,7 @@ WALLS = {
     "av": ("vlm/video/",),
     "open_clip": ("vlm/encoders/openclip.py",),
     "transformers": ("vlm/encoders/transformers.py", "vlm/models/answerer_hf.py"),
+    "peft": ("train/finetune.py",),
     "fastapi": ("app/server.py",),
     "starlette": ("app/server.py",),
     "uvicorn": ("app/server.py",),
