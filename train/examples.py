@@ -18,6 +18,7 @@ from vlm.encoders.base import TextCodec
 from vlm.errors import InputError
 from vlm.models.model import padded
 from vlm.models.reader import batch_of
+from vlm.train.ranks import share
 from vlm.train.words import TextBank, Words
 from vlm.types import Features, Span
 
@@ -162,7 +163,12 @@ class ExampleSource:
 
     def batch(self, index: int) -> Batch:
         """The examples as passes."""
-        return self.batch_of([self.examples[number] for number in self.numbers(index)])
+        return self.part(index, 0, 1)
+
+    def part(self, index: int, rank: int, ranks: int) -> Batch:
+        """A rank's share of the examples as passes; options of a choice stay together."""
+        own = self.numbers(index)[share(self.batch_size, rank, ranks)]
+        return self.batch_of([self.examples[number] for number in own])
 
     def batch_of(self, examples: Sequence[Example]) -> Batch:
         """Any examples as passes, in their order, options one after the other."""

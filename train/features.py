@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,8 +67,10 @@ def open_features(
     times = [np.arange(0, world.seconds, 1 / frames_per_second) for world in worlds]
     bounds = np.concatenate([[0], np.cumsum([len(one) for one in times])])
     path = home / "vectors.npy"
-    if not (home / "done").exists():
-        _fill(worlds, times, bounds, encoder, home, workers)
+    # Ranks of torchrun, and trainings beside each other, share what the first of them makes.
+    with filelock.FileLock(home / "lock"):
+        if not (home / "done").exists():
+            _fill(worlds, times, bounds, encoder, home, workers)
     return FeatureCache(np.load(path, mmap_mode="r"), np.concatenate(times), bounds, np.array([world.seconds for world in worlds]))
 
 

@@ -72,6 +72,22 @@ def everywhere(is_true: bool, device: torch.device) -> bool:
     return bool(held)
 
 
+def weights_of_means(counts: Mapping[str, int], device: torch.device) -> dict[str, float]:
+    """What the means of this rank must weigh, so that their plain mean over ranks is the mean over all that was counted on any rank.
+
+    Args:
+        counts: over how many things each mean is; one over nothing counts as 0 here, or as a sum divided by 1. The same names on all ranks.
+
+    What no rank counted has no weight. On one rank all weights are exactly 1.
+    """
+    _, ranks = rank_and_ranks()
+    if ranks == 1:
+        return {name: 1.0 for name, count in counts.items() if count}
+    totals = torch.tensor(list(counts.values()), device=device)
+    dist.all_reduce(totals)
+    return {name: ranks * max(1, count) / total for (name, count), total in zip(counts.items(), totals.tolist(), strict=True) if total}
+
+
 def mean_figures(figures: Mapping[str, float]) -> dict[str, float]:
     """Each figure's mean over those ranks that have it."""
     held = of_all_ranks(figures)

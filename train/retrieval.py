@@ -29,6 +29,7 @@ from vlm.train.examples import FeatureSource
 from vlm.train.features import open_features
 from vlm.train.loop import LoopConfig, run
 from vlm.train.losses.contrastive import info_nce
+from vlm.train.ranks import gathered, rank_and_ranks, share
 from vlm.train.recipe import read_recipe
 from vlm.train.words import TextBank, Words
 
@@ -115,15 +116,22 @@ class RetrievalSource:
 
     def batch(self, index: int) -> RetrievalBatch:
         """Both videos of every pair, one after the other, with their texts; then the stretches."""
-        videos = np.stack([2 * self.pairs(index), 2 * self.pairs(index) + 1], axis=1).ravel().tolist()
+        return self.part(index, 0, 1)
+
+    def part(self, index: int, rank: int, ranks: int) -> RetrievalBatch:
+        """As the batch, of a rank's share of the pairs and of the stretches; twins stay together."""
+        pairs = self.pairs(index)[share(self.config.batch_pairs, rank, ranks)]
+        videos = np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel().tolist()
         phrasing = Dice("phrasing", self.config.seed, index).below(self.config.phrasings)
         shown, said = [self.features[video] for video in videos], [self.texts[video][phrasing] for video in videos]
         if self.stretches and self.config.batch_stretches:
             assert self.stretch_features is not None
             dice = Dice("stretches", self.config.seed, index)
-            for stretch in [dice.choose(self.stretches) for _ in range(self.config.batch_stretches)]:
-                shown.append(self.stretch_features[stretch.video].part(stretch.first, stretch.last))
-                said.append(dice.choose(stretch.texts))
+            chosen = [dice.choose(self.stretches) for _ in range(self.config.batch_stretches)]
+            texts = [dice.choose(stretch.texts) for stretch in chosen]
+            own = share(self.config.batch_stretches, rank, ranks)
+            shown += [self.stretch_features[one.video].part(one.first, one.last) for one in chosen[own]]
+            said += texts[own]
         frames, times, mask, _ = batch_of(shown)
         return RetrievalBatch(frames, times, mask, self.bank.words(said), len(videos))
 
@@ -146,7 +154,7 @@ class RetrievalTraining(nn.Module):
         videos = self.model.encode_video(batch.frames.to(device), batch.times.to(device), batch.mask.to(device)).pooled.float()
         texts = encode_words(self.model, batch.words, device).float()
         scale = self.log_scale.exp().clamp(max=MOST_SCALE)
-        loss = info_nce(videos, texts, scale)
+        loss = info_nce(gathered(videos), gathered(texts), scale)
         videos, texts = videos[: batch.num_twins], texts[: batch.num_twins]
         own, other = (videos * texts).sum(dim=-1), (videos * texts.view(-1, 2, texts.shape[1]).flip(1).flatten(0, 1)).sum(dim=-1)
         return loss, {"order": (own > other).float().mean().detach(), "scale": scale.detach()}
@@ -185,7 +193,9 @@ def train_retrieval(
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(adapter), asdict(data)])
     average = run(module, source, loop, out, resume=resume, identity=identity)
     module.load_state_dict(average.values)
-    model.cpu().eval().save_pretrained(out / "model")
+    model.cpu().eval()
+    if rank_and_ranks()[0] == 0:
+        model.save_pretrained(out / "model")
     return model
 
 

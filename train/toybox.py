@@ -23,7 +23,8 @@ from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
 from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, texts_of
 from vlm.train.features import open_features
-from vlm.train.loop import LoopConfig, Source, run
+from vlm.train.loop import LoopConfig, SharedSource, Source, run
+from vlm.train.ranks import rank_and_ranks
 from vlm.train.recipe import read_recipe
 from vlm.train.retrieval import RetrievalSource, RetrievalTraining, TwinsConfig, twins
 from vlm.train.toybox_examples import ANSWERS, KindsConfig, stretches_of, world_examples
@@ -91,6 +92,14 @@ class MixedSource:
         """The batch of its source with the same number."""
         name = self.name(index)
         return name, self.sources[name].batch(index)
+
+    def part(self, index: int, rank: int, ranks: int) -> tuple[str, Any]:
+        """A rank's part of the batch; InputError where its source cannot be shared."""
+        name = self.name(index)
+        source = self.sources[name]
+        if not isinstance(source, SharedSource):
+            raise InputError(f"{name!r} ({type(source).__name__}) cannot be shared by {ranks} ranks: run it without torchrun")
+        return name, source.part(index, rank, ranks)
 
     def describe_batch(self, index: int) -> str:
         """The source and what it says of the batch."""
@@ -190,5 +199,7 @@ def train_toybox(
     module = MixedTraining(parts)
     average = run(module, MixedSource(sources, shares, loop.seed), loop, out, resume=resume, identity=identity)
     module.load_state_dict(average.values)
-    model.cpu().eval().save_pretrained(out / "model")
+    model.cpu().eval()
+    if rank_and_ranks()[0] == 0:
+        model.save_pretrained(out / "model")
     return model

@@ -14,8 +14,12 @@ from vlm.models.model import VideoTextModel
 from vlm.train.examples import IGNORED, Batch
 from vlm.train.losses.answers import choice_loss, decoder_loss
 from vlm.train.losses.focal import focal_loss
-from vlm.train.losses.ranking import saliency_ranking
+from vlm.train.losses.ranking import ranked_items, saliency_ranking
 from vlm.train.losses.spans import giou_loss
+from vlm.train.ranks import weights_of_means
+
+# Losses of a choice; the log also tells how many were right.
+CHOSEN = ("match", "abstain", "closed", "option")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +59,17 @@ class CrossingTraining(nn.Module):
         fused = crossing.fuse(batch.words.tokens, batch.words.mask, batch.frames, batch.times, batch.mask)
         grounding = crossing.ground(fused, batch.times, batch.durations)
         summary = crossing.summarise(fused, grounding)
-        losses: dict[str, Tensor] = {}
-        figures: dict[str, Tensor] = {}
         counted = batch.mask & batch.has_moments[:, None]
         inside = counted & (batch.foreground > 0)
-        if bool(inside.any()):
+        ranked = counted & (batch.levels > 0).any(dim=1, keepdim=True)
+        weights = weights_of_means(self._counts(batch, inside, ranked), batch.frames.device)
+        losses: dict[str, Tensor] = {}
+        figures: dict[str, Tensor] = {}
+        if "foreground" in weights:
             losses["foreground"] = focal_loss(grounding.foreground, batch.foreground, counted)
+            losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, ranked)
+        if bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(batch.durations), grounding.offsets, grounding.centres, batch.spans, inside)
-            losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, counted & (batch.levels > 0).any(dim=1, keepdim=True))
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
             known = truth != IGNORED
             if bool(known.any()):
@@ -81,8 +88,26 @@ class CrossingTraining(nn.Module):
             some = fused.rows(asked)
             logits = crossing.decoder(some, summary[asked], batch.said[asked], batch.said_mask[asked])
             losses["decoder"] = decoder_loss(logits, batch.said[asked], batch.said_mask[asked])
-        total = summary.new_zeros(()) + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
+        # What another rank learns and this one does not is a zero here, so that the mean over ranks is that of the whole batch.
+        zero = 0.0 * summary.sum()
+        losses = {name: weight * losses.get(name, zero) for name, weight in weights.items()}
+        figures = {f"{name} right": weights[name] * figures.get(f"{name} right", zero) for name in CHOSEN if name in weights}
+        total = zero + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
         return total, {name: value.detach() for name, value in (losses | figures).items()}
+
+    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor) -> dict[str, int]:
+        """Over how many rows, items or choices the mean of each loss is; ``inside`` and ``ranked`` (b, t) are rows."""
+        asked = batch.group[batch.group >= 0]
+        return {
+            "foreground": int(inside.sum()),
+            "spans": int(inside.sum()),
+            "saliency": int(ranked_items(batch.levels, ranked).sum()),
+            "match": int((batch.is_true != IGNORED).sum()),
+            "abstain": int((batch.is_answerable != IGNORED).sum()),
+            "closed": 0 if self.crossing.closed is None else int((batch.closed != IGNORED).sum()),
+            "option": len(asked.unique_consecutive()),
+            "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
+        }
 
 
 def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, inside: Tensor) -> Tensor:

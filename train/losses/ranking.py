@@ -27,3 +27,9 @@ def saliency_ranking(scores: Tensor, relevance: Tensor, mask: Tensor, *, tempera
         counts = counts + counts_here
     has_level = counts > 0
     return (losses / counts.clamp(min=1)).sum() / has_level.sum().clamp(min=1)
+
+
+def ranked_items(relevance: Tensor, mask: Tensor) -> Tensor:
+    """Which items (b,) the mean of ``saliency_ranking`` is over: those with two levels or more among their real rows."""
+    most = relevance.masked_fill(~mask, -torch.inf).amax(dim=1)
+    return most > relevance.masked_fill(~mask, torch.inf).amin(dim=1)
