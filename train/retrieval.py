@@ -27,6 +27,7 @@ from vlm.models.model import VideoTextConfig, VideoTextModel, build
 from vlm.models.reader import batch_of
 from vlm.train.examples import FeatureSource
 from vlm.train.features import open_features
+from vlm.train.held_out import BATCHES, held_out_loss
 from vlm.train.loop import LoopConfig, run
 from vlm.train.losses.contrastive import info_nce
 from vlm.train.ranks import gathered, rank_and_ranks, share
@@ -169,7 +170,7 @@ def encode_words(model: VideoTextModel, words: Words, device: torch.device | str
 def train_retrieval(
     recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, workers: int = 1, **instead: Any
 ) -> VideoTextModel:
-    """Train adapters by a recipe, and write the model to ``out/model``; averaged weights.
+    """Train adapters by a recipe, and write the model to ``out/model``; averaged weights. Early stop looks at twins of the split val.
 
     Args:
         cache: where features are kept. workers: processes that render them.
@@ -186,17 +187,25 @@ def train_retrieval(
     config = VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=adapter)
     model = build(encoder, config=config)
     data: TwinsConfig = made["data"]
-    shown = twins(data.seed, data.pairs, split="train", phrasings=data.phrasings)
-    bank = TextBank(encoder, [text for texts in shown.texts for text in texts])
-    source = RetrievalSource(data, open_features(shown.worlds, encoder, cache, workers=workers), shown.texts, bank)
+    source = _source(data, encoder, cache, workers, split="train")
+    validate = None
+    if loop.patience:
+        held_out = replace(data, pairs=data.batch_pairs * BATCHES)
+        validate = held_out_loss(_source(held_out, encoder, cache, workers, split="val"))
     module = RetrievalTraining(model, data.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(adapter), asdict(data)])
-    average = run(module, source, loop, out, resume=resume, identity=identity)
+    average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()
     if rank_and_ranks()[0] == 0:
         model.save_pretrained(out / "model")
     return model
+
+
+def _source(data: TwinsConfig, encoder: Encoder, cache: Path, workers: int, *, split: str) -> RetrievalSource:
+    shown = twins(data.seed, data.pairs, split=split, phrasings=data.phrasings)
+    bank = TextBank(encoder, [text for texts in shown.texts for text in texts])
+    return RetrievalSource(data, open_features(shown.worlds, encoder, cache, workers=workers), shown.texts, bank)
 
 
 @torch.inference_mode()

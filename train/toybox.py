@@ -23,6 +23,7 @@ from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
 from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, texts_of
 from vlm.train.features import open_features
+from vlm.train.held_out import BATCHES, held_out_loss
 from vlm.train.loop import LoopConfig, SharedSource, Source, run
 from vlm.train.ranks import rank_and_ranks
 from vlm.train.recipe import read_recipe
@@ -32,6 +33,7 @@ from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
 
 RATE = 2.0  # frames a second of every Toybox row
+FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kind of example
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +162,39 @@ def model_config(encoder: Encoder, adapter: AdapterConfig, interaction: Interact
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Makes batches of any split."""
+
+    encoder: Encoder
+    kinds: KindsConfig
+    seed: int
+    cache: Path
+    workers: int
+
+    def of(self, data: ExamplesConfig, pairs: TwinsConfig, *, split: str) -> MixedSource:
+        """Examples of a split, and its twins and stretches where adapters are trained."""
+        worlds = worlds_of(data.seed, data.worlds, split=split)
+        features = self._features(worlds)
+        examples = [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
+        sources: dict[str, Source] = {"crossing": example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed)}
+        if data.retrieval_share:
+            shown = twins(pairs.seed, pairs.pairs, split=split, phrasings=pairs.phrasings)
+            stretches = stretches_of(worlds, frames_per_second=RATE)
+            said = [text for some in (*shown.texts, *(stretch.texts for stretch in stretches)) for text in some]
+            bank = TextBank(self.encoder, said)
+            sources["retrieval"] = RetrievalSource(pairs, self._features(shown.worlds), shown.texts, bank, stretches, features)
+        shares = {"crossing": 1 - data.retrieval_share, "retrieval": data.retrieval_share}
+        return MixedSource(sources, shares, self.seed)
+
+    def _features(self, worlds: Sequence[World]) -> FeatureSource:
+        return open_features(worlds, self.encoder, self.cache, frames_per_second=RATE, workers=self.workers)
+
+
 def train_toybox(
     recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, workers: int = 1, **instead: Any
 ) -> VideoTextModel:
-    """Train by a recipe of the task ``toybox``, and write the model to ``out/model``; averaged weights.
+    """Train by a recipe of the task ``toybox``, and write the model to ``out/model``; averaged weights. Early stop looks at the split val.
 
     Args:
         cache: where features are kept. workers: processes that render.
@@ -182,22 +213,17 @@ def train_toybox(
     pairs: TwinsConfig = made["twins"]
     torch.manual_seed(loop.seed)
     model = build(encoder, config=model_config(encoder, adapter, interaction, kinds))
-    worlds = worlds_of(data.seed, data.worlds, split="train")
-    features = open_features(worlds, encoder, cache, frames_per_second=RATE, workers=workers)
-    examples = [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
-    sources: dict[str, Source] = {"crossing": example_source(examples, features, encoder, data, kinds, seed=loop.seed)}
+    make = _Sources(encoder, kinds, loop.seed, cache, workers)
+    source, validate = make.of(data, pairs, split="train"), None
+    if loop.patience:
+        few = replace(data, worlds=max(FEWEST_HELD_OUT, data.worlds // 8))
+        validate = held_out_loss(make.of(few, replace(pairs, pairs=pairs.batch_pairs * BATCHES), split="val"))
     parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"])}
     if data.retrieval_share:
-        shown = twins(pairs.seed, pairs.pairs, split="train", phrasings=pairs.phrasings)
-        stretches = stretches_of(worlds, frames_per_second=RATE)
-        said = [text for some in (*shown.texts, *(stretch.texts for stretch in stretches)) for text in some]
-        twin_features = open_features(shown.worlds, encoder, cache, frames_per_second=RATE, workers=workers)
-        sources["retrieval"] = RetrievalSource(pairs, twin_features, shown.texts, TextBank(encoder, said), stretches, features)
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
-    shares = {"crossing": 1 - data.retrieval_share, "retrieval": data.retrieval_share}
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])
     module = MixedTraining(parts)
-    average = run(module, MixedSource(sources, shares, loop.seed), loop, out, resume=resume, identity=identity)
+    average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()
     if rank_and_ranks()[0] == 0:

@@ -26,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    path.write_text(RECIPE.replace("batch_pairs = 1", "batch_pairs = 2").replace("width = 8", "width = 8\ndropout = 0.0"))
+    path.write_text(
+        RECIPE.replace("batch_pairs = 1", "batch_pairs = 2").replace("width = 8", "width = 8\ndropout = 0.0")
+        + "validate_every = 2\npatience = 5\n"
+    )
     return path
 
 
@@ -65,6 +68,7 @@ def test_a_recipe_on_two_ranks_is_logged_once_and_ends_in_one_model(shared: Path
     assert [line.keys() for line in one] == [line.keys() for line in two]
     assert one[0] == pytest.approx(two[0], rel=1e-4, abs=1e-5)
     assert one[-1]["loss"] == pytest.approx(two[-1]["loss"], rel=1e-2)
+    assert one[1]["validation"] == pytest.approx(two[1]["validation"], rel=1e-3)
     VideoTextModel.from_pretrained(shared / "two" / "model")
 
 
