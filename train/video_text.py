@@ -105,7 +105,7 @@ class CrossingTraining(nn.Module):
             "match": int((batch.is_true != IGNORED).sum()),
             "abstain": int((batch.is_answerable != IGNORED).sum()),
             "closed": 0 if self.crossing.closed is None else int((batch.closed != IGNORED).sum()),
-            "option": len(asked.unique_consecutive()),
+            "option": len(torch.unique(asked)),
             "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
         }
 
@@ -119,7 +119,7 @@ def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, 
 
 def _choices(logits: Tensor, group: Tensor, is_right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (g, k) of each choice's options, its right one (g,), and which options there are (g, k); options stand one after the other."""
-    _, number, sizes = group.unique_consecutive(return_inverse=True, return_counts=True)
+    _, number, sizes = torch.unique_consecutive(group, return_inverse=True, return_counts=True)
     place = torch.arange(len(group), device=group.device) - (sizes.cumsum(dim=0) - sizes)[number]
     shape = (len(sizes), int(sizes.max()))
     table = logits.new_zeros(shape).index_put((number, place), logits)
