@@ -22,7 +22,7 @@ from vlm.errors import EncoderMismatch, InputError, LibraryError, LibraryNotFoun
 from vlm.index import catalog, passport, segments
 from vlm.index.database import FILE_NAME
 from vlm.index.lock import WriterLock
-from vlm.index.model import ModelSlot, Progress
+from vlm.index.model import SKILLS, ModelSlot, Progress
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
 from vlm.index.scan import PathLike, scan
 from vlm.index.store import Store
@@ -283,15 +283,21 @@ class Library:
         return None if held is None else self._slot.load(held)
 
     def reader(self) -> Reader:
-        """What grounds sentences and answers questions over ``features``: the trained model, or the encoder alone where there is none.
+        """What grounds sentences and answers questions over ``features``: the trained model for what it was found to do better, and the
+        encoder alone for the rest, or for all where there is no model.
 
         Raises:
             EncoderError: the encoder or the model is not here, or is another one than the library's.
         """
+        from vlm.index.reader import SkilledReader
         from vlm.models.reader import PlainReader, TrainedReader
 
-        encoder, model = self.load_encoder(), self.model
-        return PlainReader(encoder) if model is None else TrainedReader(encoder, model, device=self._model_device())
+        encoder, model, held = self.load_encoder(), self.model, self._slot.held()
+        plain = PlainReader(encoder)
+        if model is None or held is None:
+            return plain
+        trained = TrainedReader(encoder, model, device=self._model_device())
+        return trained if set(held.skills) == set(SKILLS) else SkilledReader(trained, plain, held.skills)
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
         """Takes a copy of a trained model into the library and pools all segments anew by it; gives its name there. Decodes nothing.

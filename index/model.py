@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,15 +28,19 @@ if TYPE_CHECKING:
 
 FOLDER = "models"
 META = "model"
+# What a model was found to do better than the encoder alone: moments, the right one of given options, answers of its own.
+SKILLS = ("ground", "choose", "answer")
+SKILLS_FILE = "skills.json"
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """What a library records of its trained model: the name of its folder in ``models``, and a digest of its config and weights."""
+    """What a library records of its trained model: the name of its folder in ``models``, a digest of its files, and its skills."""
 
     name: str
     digest: str
+    skills: tuple[str, ...]
 
 
 class ModelSlot:
@@ -49,7 +53,10 @@ class ModelSlot:
     def held(self) -> Attached | None:
         """What the library records now; None where its segments are pooled by the mean."""
         text = self._store.meta(META)
-        return None if text is None else Attached(**json.loads(str(text)))
+        if text is None:
+            return None
+        fields = json.loads(str(text))
+        return Attached(fields["name"], fields["digest"], tuple(fields["skills"]))
 
     def load(self, passport: Passport) -> VideoTextModel | None:
         """The model that the library's segments are pooled by; None where there is none.
@@ -95,7 +102,7 @@ class ModelSlot:
         _check_encoder(model, passport, str(source), self._store.folder)
         pool = AdapterPool(model, device=device)
         _check_alive(pool, passport, str(source))
-        held = _copied(source, self._store.folder)
+        held = _copied(source, self._store.folder, skills_of(source, model))
         with self._store.transaction():
             self._store.set_meta(META, json.dumps(asdict(held)))
             catalog.cut_all(self._store, pool, on_progress=on_progress)
@@ -121,7 +128,7 @@ class ModelSlot:
 
 
 def digest_of(folder: Path) -> str:
-    """A digest of a model's config and weights as they lie on disk.
+    """A digest of a model's config, weights and skills as they lie on disk.
 
     Raises:
         WeightsUnavailable: one of them cannot be read.
@@ -136,6 +143,8 @@ def digest_of(folder: Path) -> str:
             raise WeightsUnavailable(f"{str(folder / name)!r} cannot be read: {error.strerror or error}") from error
         digest.update(len(content).to_bytes(8, "little"))
         digest.update(content)
+    if (folder / SKILLS_FILE).is_file():
+        digest.update((folder / SKILLS_FILE).read_bytes())
     return digest.hexdigest()
 
 
@@ -180,12 +189,35 @@ def _check_alive(pool: segments.Pool, passport: Passport, what: str) -> None:
     refuse_collapse(np.concatenate(vectors), f"generated pictures by the model in {what!r}")
 
 
-def _copied(source: Path, library: Path) -> Attached:
+def skills_of(folder: Path, model: VideoTextModel) -> tuple[str, ...]:
+    """The skills that a training has found a model to have (``write_skills``); all that it has parts for where nothing was looked at.
+
+    Raises:
+        WeightsUnavailable: the list is damaged.
+    """
+    from vlm.encoders.weights import read_json
+
+    if model.crossing is None:
+        return ()
+    if not (folder / SKILLS_FILE).is_file():
+        return SKILLS
+    listed = read_json(folder / SKILLS_FILE).get("skills")
+    if not isinstance(listed, list) or not set(listed) <= set(SKILLS):
+        raise WeightsUnavailable(f"{str(folder / SKILLS_FILE)!r} must list skills of {', '.join(SKILLS)}, got {listed!r}")
+    return tuple(listed)
+
+
+def write_skills(folder: Path, skills: Sequence[str]) -> None:
+    """Writes beside a model what it was found to do better than its encoder alone."""
+    (folder / SKILLS_FILE).write_text(json.dumps({"skills": list(skills)}) + "\n", "utf-8")
+
+
+def _copied(source: Path, library: Path, skills: tuple[str, ...]) -> Attached:
     """The model's files under ``models``, brought to disk before the folder has its name."""
     from vlm.models.model import CARD, CONFIG, WEIGHTS
 
     digest = digest_of(source)
-    held = Attached(f"{source.resolve().name}-{digest[:8]}", digest)
+    held = Attached(f"{source.resolve().name}-{digest[:8]}", digest, skills)
     home = library / FOLDER
     try:
         home.mkdir(exist_ok=True)
@@ -194,7 +226,7 @@ def _copied(source: Path, library: Path) -> Attached:
         beside = home / ".unfinished"
         shutil.rmtree(beside, ignore_errors=True)  # of a killed process
         beside.mkdir()
-        for name in (CONFIG, WEIGHTS, CARD):
+        for name in (CONFIG, WEIGHTS, CARD, SKILLS_FILE):
             if (source / name).is_file():
                 _copy_to_disk(source / name, beside / name)
         shutil.rmtree(home / held.name, ignore_errors=True)  # one that is damaged

@@ -15,18 +15,24 @@ import torch
 from tests.media import scene_video
 from vlm import Library
 from vlm.encoders.registry import load_encoder
-from vlm.errors import BadVectors, EncoderMismatch, InputError, LibraryReadOnly, WeightsUnavailable
+from vlm.errors import BadVectors, EncoderMismatch, InputError, LibraryReadOnly, QueryError, WeightsUnavailable
 from vlm.index import segments
+from vlm.index.model import write_skills
 from vlm.models.adapter import AdapterConfig
+from vlm.models.interaction import InteractionConfig
 from vlm.models.model import WEIGHTS, VideoTextConfig, VideoTextModel
-from vlm.models.reader import PlainReader, TrainedReader
+from vlm.models.reader import PlainReader, Reader, TrainedReader
 
 
-def save_model(folder: Path, *, gate: float = 2.0, fingerprint: str = "blocks-1", seed: int = 0, dim: int = 32) -> Path:
+def save_model(
+    folder: Path, *, gate: float = 2.0, fingerprint: str = "blocks-1", seed: int = 0, dim: int = 32, answers: tuple[str, ...] = ()
+) -> Path:
     """An untrained model for ``blocks`` whose gates are open, so that its vectors are not those of the encoder."""
     torch.manual_seed(seed)
     adapter = AdapterConfig(dim=dim, mixer="mamba", num_layers=1, d_state=4)
-    model = VideoTextModel(VideoTextConfig(encoder="python:blocks", fingerprint=fingerprint, adapter=adapter))
+    interaction = InteractionConfig(text_dim=dim, video_dim=dim, width=8, num_layers=1, d_state=4) if answers else None
+    config = VideoTextConfig(encoder="python:blocks", fingerprint=fingerprint, adapter=adapter, interaction=interaction, answers=answers)
+    model = VideoTextModel(config)
     with torch.no_grad():
         for name, value in model.named_parameters():
             if name.endswith("gate"):
@@ -53,7 +59,7 @@ def stored(library: Library) -> dict[tuple[int, float, float], np.ndarray]:
     return {row[:3]: np.frombuffer(row[3], "<f2").astype(np.float32) for row in rows}
 
 
-def expected(library: Library, reader: TrainedReader | PlainReader) -> dict[tuple[int, float, float], np.ndarray]:
+def expected(library: Library, reader: Reader) -> dict[tuple[int, float, float], np.ndarray]:
     """The same by the reader, a segment at a time."""
     found = {}
     for video in library.videos():
@@ -73,7 +79,6 @@ def test_segments_and_queries_go_through_the_attached_model(library: Library, tr
     before = stored(library)
     name = library.attach(trained)
     reader = library.reader()
-    assert isinstance(reader, TrainedReader)
     after = stored(library)
     assert_same(after, expected(library, reader))
     assert max(np.abs(after[key] - before[key]).max() for key in before) > 0.02
@@ -101,7 +106,7 @@ def test_videos_that_are_added_later_are_pooled_by_the_model(library: Library, t
     with Library.open(library.path, encoder=blocks) as again:
         again.add(tmp_path / "new.mp4")
         assert len(again.videos()) == 4
-        assert_same(stored(again), expected(again, again.reader()))  # type: ignore[arg-type]
+        assert_same(stored(again), expected(again, again.reader()))
 
 
 def test_rebuilding_keeps_the_model(library: Library, trained: Path):
@@ -128,7 +133,7 @@ def test_a_second_model_takes_the_place_of_the_first(library: Library, trained: 
     library.attach(trained)
     second = library.attach(save_model(tmp_path / "second", seed=5))
     assert [path.name for path in (library.path / "models").iterdir()] == [second]
-    assert_same(stored(library), expected(library, library.reader()))  # type: ignore[arg-type]
+    assert_same(stored(library), expected(library, library.reader()))
 
 
 def scores(library: Library) -> dict[int, float]:
@@ -143,6 +148,37 @@ def test_a_library_that_is_open_elsewhere_follows(library: Library, trained: Pat
         assert scores(other) != pytest.approx(plain)
         library.detach()
         assert scores(other) == pytest.approx(plain)
+
+
+def test_each_question_goes_to_whom_was_found_better(library: Library, tmp_path: Path, blocks: str):
+    folder = save_model(tmp_path / "whole", answers=("yes", "no"))
+    features = library.features(library.videos()[0].video_id)
+    plain, trained = PlainReader(load_encoder(blocks)), TrainedReader(load_encoder(blocks), VideoTextModel.from_pretrained(folder))
+    library.attach(folder)
+    assert isinstance(library.reader(), TrainedReader)
+
+    write_skills(folder, ["ground"])
+    library.attach(folder)
+    reader = library.reader()
+    assert reader.ground(["red"], features)[0].presence == trained.ground(["red"], features)[0].presence
+    assert reader.answer("is it?", features, options=("a", "b")) == plain.answer("is it?", features, options=("a", "b"))
+    with pytest.raises(QueryError, match="vlm train"):
+        reader.answer("is it?", features)
+
+    write_skills(folder, ["answer"])
+    library.attach(folder)
+    reader = library.reader()
+    assert reader.ground(["red"], features)[0].presence is None
+    assert reader.answer("is it?", features) == trained.answer("is it?", features)
+    with Library.open(library.path, encoder=blocks) as again:
+        assert again.reader().answer("is it?", features) == trained.answer("is it?", features)
+
+
+def test_skills_that_are_none_are_refused(library: Library, tmp_path: Path):
+    folder = save_model(tmp_path / "whole", answers=("yes", "no"))
+    write_skills(folder, ["grond"])
+    with pytest.raises(WeightsUnavailable, match=r"skills\.json.*ground, choose, answer.*grond"):
+        library.attach(folder)
 
 
 def damage_missing(folder: Path) -> None:
@@ -251,11 +287,11 @@ def test_killed_while_a_model_is_attached_the_library_works(
         name = again.stats().model
         assert name == (old if moment != "committed" else f"trained-{name.rsplit('-', 1)[1]}")
         assert again.verify() == []
-        assert_same(stored(again), expected(again, again.reader()))  # type: ignore[arg-type]
+        assert_same(stored(again), expected(again, again.reader()))
         assert len(again.search("white", top_k=9)) == 3
         attached = again.attach(trained)
         assert [path.name for path in (again.path / "models").iterdir()] == [attached]
-        assert_same(stored(again), expected(again, again.reader()))  # type: ignore[arg-type]
+        assert_same(stored(again), expected(again, again.reader()))
 
 
 def test_killed_while_a_model_is_detached_the_library_keeps_it(library: Library, trained: Path, blocks: str):
@@ -265,7 +301,7 @@ def test_killed_while_a_model_is_detached_the_library_keeps_it(library: Library,
     assert done.returncode == -signal.SIGKILL, done.stderr
     with Library.open(library.path, encoder=blocks) as again:
         assert again.stats().model == name
-        assert_same(stored(again), expected(again, again.reader()))  # type: ignore[arg-type]
+        assert_same(stored(again), expected(again, again.reader()))
 
 
 def test_the_loaded_encoder_is_the_one_that_reads(library: Library, trained: Path, blocks: str):

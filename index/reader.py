@@ -1,0 +1,37 @@
+"""Who answers what over a library: its trained model where that was found to be better, the encoder alone elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm.models.reader import PlainReader, Reader, TrainedReader
+from vlm.types import Answer, Features, Grounded
+
+
+class SkilledReader:
+    """A trained reader for its ``skills`` (of index.model.SKILLS) and for vectors, a plain one for the rest."""
+
+    def __init__(self, trained: TrainedReader, plain: PlainReader, skills: Collection[str]) -> None:
+        self._trained, self._plain, self._skills = trained, plain, frozenset(skills)
+
+    def embed_video(self, features: Features) -> NDArray[np.float32]:
+        """The adapters' vector, as the library's segments have them."""
+        return self._trained.embed_video(features)
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The adapters' vectors, comparable with those of segments."""
+        return self._trained.embed_texts(texts)
+
+    def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
+        """By the skill ``ground``; raises as the reader whose turn it is."""
+        return self._with("ground").ground(texts, features)
+
+    def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
+        """By the skill ``choose`` where there are options, else by ``answer``; raises as the reader whose turn it is."""
+        return self._with("choose" if options else "answer").answer(question, features, options=options)
+
+    def _with(self, skill: str) -> Reader:
+        return self._trained if skill in self._skills else self._plain
