@@ -14,7 +14,7 @@ from vlm.errors import InputError
 
 C = TypeVar("C")
 FOLDER = Path(__file__).parent / "recipes"
-TASKS = ("pocket", "retrieval", "toybox")
+TASKS = ("pocket", "retrieval", "toybox", "own", "clip")
 _PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
