@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vlm import __version__
-from vlm.app.commands import add, catalog, check, demo, doctor, models, search, toybox
+from vlm.app.commands import add, catalog, check, demo, doctor, models, search, toybox, train
 from vlm.app.console import emit, fail, leave_closed_pipe, note
 from vlm.app.exits import ExitCode
 from vlm.errors import VlmError
@@ -63,6 +63,9 @@ def build() -> typer.Typer:
     app.command("rm")(catalog.remove)
     app.command("stats")(catalog.stats)
     app.command("check")(check.check)
+    app.command("train")(train.train)
+    app.command("attach")(train.attach)
+    app.command("detach")(train.detach)
     app.command("doctor")(doctor.doctor)
     app.command("models")(models.models)
     app.command("demo")(demo.demo)

@@ -1,0 +1,118 @@
+"""``vlm train``, ``attach`` and ``detach`` as they are typed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.app.running import Vlm, run_process
+from vlm import Library
+
+TINY = """
+task = "own"
+[model]
+mixer = "mamba"
+width = 16
+layers = 1
+d_state = 4
+[loop]
+steps = 4
+warmup_steps = 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def rows(videos: Path) -> Path:
+    """Captions of two videos and a question, beside the videos."""
+    path = videos / "mine.csv"
+    path.write_text(
+        "path,start,end,caption,question,options,answer\nred.mp4,,,a red wall,,,\nblue then white.mp4,0,8,blue,,,\n"
+        "blue then white.mp4,8,16,white,,,\ngreen.mkv,,,,which colour?,red|green,green\ngreen.mkv,,,,who?,,\n"
+    )
+    return path
+
+
+def test_a_library_is_trained_on_rows_searches_by_the_model_and_goes_back(
+    vlm: Vlm, own_library: Path, rows: Path, recipe: Path, blocks: str
+):
+    search = ("search", "white", "--library", own_library, "--encoder", blocks)
+    before = vlm(*search).out
+    done = vlm("train", recipe, "--library", own_library, "--encoder", blocks, "--data", rows, "--seed", 3, "--mixer", "vim")
+    facts = dict(done.rows())
+    assert facts["captions"] == "2 of spans, 1 of whole videos"
+    assert facts["questions"] == "1 with options, 0 open, 1 left out without an answer"
+    assert (facts["videos"], facts["steps"]) == ("3", "4")
+    assert "vlm detach" in done.err
+    assert not (own_library / "training").exists()
+
+    name = facts["model"]
+    assert json.loads(vlm("stats", "--library", own_library, "--json").out)["model"] == name
+    assert dict(vlm("stats", "--library", own_library).rows())["trained"].startswith(name)
+    assert vlm("check", "--library", own_library).out == ""
+    with Library.open(own_library, encoder=blocks) as library:
+        assert library.model is not None
+        assert library.model.config.adapter.mixer == "vim"
+    assert len(vlm(*search).rows()) == 3
+
+    assert vlm("detach", "--library", own_library).rows() == [[name]]
+    assert vlm(*search).out == before
+    assert "no trained model" in vlm("detach", "--library", own_library, code=1).err
+
+
+def test_a_model_in_a_folder_of_its_own_can_be_attached_again(
+    vlm: Vlm, own_library: Path, rows: Path, recipe: Path, blocks: str, tmp_path: Path
+):
+    command = ("train", recipe, "--library", own_library, "--encoder", blocks, "--data", rows, "--out", tmp_path / "out")
+    name = dict(vlm(*command).rows())["model"]
+    vlm("detach", "--library", own_library)
+    assert vlm("attach", tmp_path / "out/model", "--library", own_library).rows() == [[name]]
+    assert "holds a checkpoint of step 4" in vlm(*command, code=1).err
+    assert dict(vlm(*command, "--resume").rows())["model"] == name
+
+
+def test_a_wrong_row_is_named_and_the_library_stays_as_it_is(vlm: Vlm, own_library: Path, rows: Path, recipe: Path, blocks: str):
+    rows.write_text("path,start,end,caption\nred.mp4,5,7,late\nnone.mp4,,,x\n")
+    done = vlm("train", recipe, "--library", own_library, "--encoder", blocks, "--data", rows, code=1)
+    assert re.search(r"mine\.csv:2: span \[5, 7\) s must end by the end of video 'red\.mp4', 6\.000 s", done.err)
+    assert "mine.csv:3: path 'none.mp4' is no video" in done.err
+    assert not (own_library / "training").exists()
+    assert json.loads(vlm("stats", "--library", own_library, "--json").out)["model"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["train", "own"], "name your captions and questions with --data"),
+        (["train"], "name your captions and questions with --data"),
+        (["train", "toybox-retrieval", "--data", "x.csv"], "learns from no rows"),
+        (["train", "toybox-retrieval"], "--out"),
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(vlm: Vlm, arguments: list[str], part: str):
+    assert part in " ".join(re.sub(r"[│╭╮╰╯─]", " ", vlm(*arguments, code=2).err).split())
+
+
+def test_an_unknown_recipe_is_named_with_those_there_are(vlm: Vlm):
+    assert re.search("'toybox-retreival'.*own, pocket, .*toybox-retrieval", vlm("train", "toybox-retreival", "--out", "x", code=1).err)
+
+
+def test_a_recipe_is_run_as_the_module_runs_it(tmp_path: Path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        'task = "retrieval"\n[adapter]\ndim = 384\nmixer = "mamba"\nnum_layers = 1\nd_state = 2\n[data]\npairs = 2\nbatch_pairs = 2\n'
+        "phrasings = 1\n[loop]\nsteps = 2\nwarmup_steps = 1\n"
+    )
+    done = run_process("train", path, "--out", tmp_path / "out", "--threads", "1", "--steps", "1")
+    assert done.code == 0, done.err
+    assert done.out == f"{tmp_path / 'out' / 'model'}\n"
+    assert (tmp_path / "out/model/model.safetensors").is_file()
