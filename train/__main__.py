@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vlm.errors import VlmError
+from vlm.errors import InputError, VlmError
 
 
 def main(words: list[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--mixer", default=None, help="instead of the recipe's: mamba, vim, dbm or attention (not for pocket)")
     parser.add_argument("--encoder", default="pocket", help="whose vectors are trained on (not for pocket; default: pocket)")
     parser.add_argument("--sight", default=None, help="how much of a video is shown, for baselines: all, frame or none (toybox alone)")
+    parser.add_argument("--data", type=Path, default=None, help="captions of your clips, .csv or .jsonl (clip-finetune alone)")
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
     given = parser.parse_args(words)
     threads = given.threads or os.cpu_count() or 1
@@ -46,6 +47,8 @@ def _train(given: argparse.Namespace, threads: int) -> Path:
 
     recipe, cache = recipe_path(given.recipe), given.cache or given.out / "cache"
     task = task_of(recipe)
+    if task == "clip":
+        return _train_clips(given, recipe, threads)
     if task != "pocket":
         from vlm.encoders.registry import load_encoder
 
@@ -75,6 +78,20 @@ def _train(given: argparse.Namespace, threads: int) -> Path:
         workers=threads,
         begin_with=given.begin_with,
     )
+
+
+def _train_clips(given: argparse.Namespace, recipe: Path, threads: int) -> Path:
+    from vlm.encoders.registry import load_encoder
+    from vlm.train.clip_training import train_clips
+
+    if given.data is None:
+        raise InputError("fine-tuning on clips needs --data FILE: .csv or .jsonl with path, start, end and caption")
+    # Under torchrun each rank has a GPU of its own.
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "auto"
+    encoder = load_encoder(given.encoder, device=device)
+    train_clips(recipe, given.out, encoder, data=given.data, resume=given.resume, workers=threads, steps=given.steps, seed=given.seed)
+    folder: Path = given.out / "model"
+    return folder
 
 
 if __name__ == "__main__":

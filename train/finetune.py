@@ -5,11 +5,13 @@ The only file that imports peft, an optional package (``pip install 'vlm-retriev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from vlm.encoders.base import TowerAccess
 from vlm.errors import BackendUnavailable, InputError
@@ -71,19 +73,51 @@ def _add_lora(tower: nn.Module, name: str, config: FinetuneConfig) -> nn.ModuleD
         from peft.tuners.lora import LoraLayer
     except ImportError as error:
         raise BackendUnavailable("mode = 'lora' needs peft: pip install 'vlm-retrieval[lora]', or choose 'adapters' or 'towers'") from error
-    if any(isinstance(part, LoraLayer) for part in tower.modules()):
+    if any(isinstance(part, LoraLayer | _LowRank) for part in tower.modules()):
         raise InputError(f"the {name} tower has LoRA in it already: load the encoder anew before another training")
-    targets = list(block_products(tower))
+    targets = [(place, tower.get_submodule(place)) for place in block_products(tower)]
     if not targets:
         raise InputError(f"LoRA finds no attention or feed-forward in blocks of the {name} tower: choose mode 'adapters' or 'towers'")
-    wanted = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules=targets)
-    inject_adapter_in_model(wanted, tower)
-    added = {place.replace(".", "/"): part for place, part in tower.named_modules() if isinstance(part, LoraLayer)}
-    return nn.ModuleDict({place: _additions(part) for place, part in added.items()})
+    linear = [place for place, part in targets if isinstance(part, nn.Linear)]
+    if linear:
+        wanted = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout, target_modules=linear)
+        inject_adapter_in_model(wanted, tower)
+    added = {place: _additions(part) for place, part in tower.named_modules() if isinstance(part, LoraLayer)}
+    for place, part in targets:
+        if isinstance(part, nn.MultiheadAttention):
+            added[place] = nn.ModuleDict(_add_to_attention(part, config))
+    return nn.ModuleDict({place.replace(".", "/"): addition for place, addition in added.items()})
 
 
-def _additions(layer: Any) -> nn.ModuleDict:
+def _additions(layer: Any) -> nn.Module:
     return nn.ModuleDict({"A": layer.lora_A, "B": layer.lora_B, "dropout": layer.lora_dropout})
+
+
+class _LowRank(nn.Module):
+    """``weight + alpha / rank * B A`` for a weight (out, in).
+
+    For torch's own attention, as open_clip has it: peft merges into its weights and out of them again at every step, and each time the
+    frozen weights lose bits; a run would not resume to the same numbers. There is no dropout on this way.
+    """
+
+    def __init__(self, weight: Tensor, config: FinetuneConfig) -> None:
+        super().__init__()
+        self.A = nn.Parameter(weight.new_empty(config.lora_rank, weight.shape[1]))
+        self.B = nn.Parameter(weight.new_zeros(weight.shape[0], config.lora_rank))
+        self.scale = config.lora_alpha / config.lora_rank
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.scale * (self.B @ self.A)
+
+
+def _add_to_attention(attention: nn.MultiheadAttention, config: FinetuneConfig) -> dict[str, nn.Module]:
+    inner = [f"{part}_proj_weight" for part in ("q", "k", "v")] if attention.in_proj_weight is None else ["in_proj_weight"]
+    added: dict[str, nn.Module] = {}
+    for owner, name in [*((attention, name) for name in inner), (attention.out_proj, "weight")]:
+        added[name] = _LowRank(getattr(owner, name), config)
+        parametrize.register_parametrization(owner, name, added[name])
+    return added
 
 
 def block_products(tower: nn.Module) -> Iterator[str]:

@@ -176,8 +176,8 @@ class _Learner:
         only_processors = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
         # Parts of a module may have nothing to do in a batch.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        precision = "bf16" if config.precision == "bfloat16" else "no"
-        self._accelerator = Accelerator(mixed_precision=precision, cpu=only_processors, kwargs_handlers=[unused])
+        # Its precision is one for the whole process; ours may be another in the next run.
+        self._accelerator = Accelerator(mixed_precision="no", cpu=only_processors, kwargs_handlers=[unused])
         # The run owns its process: what draws without a generator (dropout) must be resumable too, and differ between ranks.
         torch.manual_seed(config.seed + rank_and_ranks()[0])
         groups = parameter_groups(module.named_parameters(), weight_decay=config.weight_decay, gate_rate=config.gate_rate)
@@ -219,8 +219,9 @@ class _Learner:
         return {"loss": value} | {name: float(figure) for name, figure in figures.items()}
 
     def _forward(self, module: Callable[[Any], tuple[Tensor, dict[str, Tensor]]], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        with self._accelerator.autocast():
-            return module(batch)
+        with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=self._config.precision == "bfloat16"):
+            loss, figures = module(batch)
+        return loss.to(torch.promote_types(loss.dtype, torch.float32)), figures
 
     def state(self, step: int, digest: str, watch: Watch) -> dict[str, Any]:
         """The checkpoint after ``step`` steps; every rank must ask for it."""

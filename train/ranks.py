@@ -7,6 +7,7 @@ with either they are those of the whole batch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -22,6 +23,11 @@ def rank_and_ranks() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and tells; known before the ranks have met."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def share(count: int, rank: int, ranks: int) -> slice:

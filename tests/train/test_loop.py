@@ -248,3 +248,10 @@ def test_training_code_needs_no_library_of_the_other_rooms() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_runs_of_both_precisions_follow_each_other_in_one_process(tmp_path: Path) -> None:
+    for number, precision in enumerate(["float32", "bfloat16", "float32"]):
+        train(tmp_path / str(number), replace(CONFIG, precision=precision))
+    assert_same_run(tmp_path / "0", tmp_path / "2")
+    assert (tmp_path / "0" / FILE).read_text() != (tmp_path / "1" / FILE).read_text()

@@ -7,7 +7,7 @@ Every gate is zero at first: a tower with a new adapter gives, for each frame, e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -85,6 +85,10 @@ class TowerAdapter(nn.Module):
         with self._seeing(t):
             return self._tower.forward_frames(pixels.flatten(0, 1)).reshape(b, t, -1)
 
+    def again(self) -> AbstractContextManager[None]:
+        """What a block that is computed again in the backward pass must stand in: the tower then sees as many frames as now."""
+        return self._seeing(self._num_frames)
+
     def remove(self) -> None:
         """Take the hooks away: the tower is as it was."""
         for hook in self._hooks:
@@ -92,7 +96,7 @@ class TowerAdapter(nn.Module):
         self._hooks = []
 
     @contextmanager
-    def _seeing(self, num_frames: int) -> Iterator[None]:
+    def _seeing(self, num_frames: int | None) -> Iterator[None]:
         before, self._num_frames = self._num_frames, num_frames
         try:
             yield
