@@ -36,6 +36,7 @@ TEST_SEED = 101
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--models", type=Path, default=None, help="folder of models order-MIXER-SEED that were trained elsewhere")
     parser.add_argument("--mixers", nargs="+", default=list(MIXERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, default=500, help="of the gallery")
@@ -69,8 +70,12 @@ def row(
         found: dict[str, float] = json.loads(kept.read_text())
         return found
     begin = time.perf_counter()
-    instead = {"mixer": mixer, "seed": seed, "steps": given.steps}
-    model = train_retrieval(recipe_path("toybox-retrieval"), folder, encoder, cache=given.out / "cache", resume=True, **instead)
+    folder.mkdir(parents=True, exist_ok=True)
+    if given.models:
+        model = VideoTextModel.from_pretrained(given.models / f"order-{mixer}-{seed}")
+    else:
+        instead = {"mixer": mixer, "seed": seed, "steps": given.steps}
+        model = train_retrieval(recipe_path("toybox-retrieval"), folder, encoder, cache=given.out / "cache", resume=True, **instead)
     found = figures(model, features, bank, words, seconds=time.perf_counter() - begin)
     kept.write_text(json.dumps(found) + "\n")
     return found

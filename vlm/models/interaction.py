@@ -27,6 +27,9 @@ class InteractionConfig:
         text_dim, video_dim: widths of the word vectors and of the frame vectors that come in.
         width: of the fused tokens. num_layers, mixer, d_state, expand, dropout, drop_path: of the stack; see StackConfig.
         text_side: where the words stand in the sequence. Left is better in the paper, and all that a causal mixer can use.
+        slots: learned questions to the words, whose answers are multiplied into every frame (low-rank bilinear pooling, Kim et al. 2017,
+            arXiv 1610.04325): a mixer along time adds and forgets, but cannot ask a frame for what a word names. 0 is the paper's plain
+            concatenation.
         exact_masks: False lets pads take part, as published models do: for measuring what that costs, and nothing else.
     """
 
@@ -40,6 +43,7 @@ class InteractionConfig:
     dropout: float = 0.1
     drop_path: float = 0.0
     text_side: TextSide = "left"
+    slots: int = 4
     exact_masks: bool = True
 
     def __post_init__(self) -> None:
@@ -48,6 +52,8 @@ class InteractionConfig:
         for name in ("text_dim", "video_dim", "width", "num_layers"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.slots < 0:
+            raise InputError(f"slots must be at least 0, got {self.slots}")
 
     @property
     def summary_size(self) -> int:
@@ -88,6 +94,7 @@ class Interaction(nn.Module):
         self.kind = nn.Parameter(torch.randn(2, config.width) * 0.02)
         self.time = TimeEmbedding(config.width)
         self.place = TimeEmbedding(config.width)
+        self.pairing = Pairing(config) if config.slots else None
         self.stack = config.stack_config().build()
 
     def forward(self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, video_mask: Tensor | None = None) -> Fused:
@@ -118,7 +125,10 @@ class Interaction(nn.Module):
             video_mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         number = (text_mask.cumsum(dim=1) - 1).clamp(min=0)  # of each word, whatever pads stand before it
         text = self.from_text(tokens.masked_fill(~text_mask[..., None], 0.0)) + self.kind[0] + self.place(number)
-        video = self.from_video(frames.masked_fill(~video_mask[..., None], 0.0)) + self.kind[1] + self.time(times)
+        frames = frames.masked_fill(~video_mask[..., None], 0.0)
+        video = self.from_video(frames) + self.kind[1] + self.time(times)
+        if self.pairing is not None:
+            video = video + self.pairing(text, text_mask, frames)
         parts, masks = [text, video], [text_mask, video_mask]
         if config.text_side == "right":
             parts, masks = parts[::-1], masks[::-1]
@@ -127,6 +137,24 @@ class Interaction(nn.Module):
         text, video = (first, second) if config.text_side == "left" else (second, first)
         text, video = (x.masked_fill(~mask[..., None], 0.0) for x, mask in ((text, text_mask), (video, video_mask)))
         return Fused(text, text_mask, video, video_mask)
+
+
+class Pairing(nn.Module):
+    """What frames hold of what words name: each slot reads the words by a learned query, and its answer is multiplied into the frames."""
+
+    def __init__(self, config: InteractionConfig) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * config.width**-0.5)
+        self.ask = nn.Linear(config.width, config.width)
+        self.see = nn.Sequential(nn.LayerNorm(config.video_dim), nn.Linear(config.video_dim, config.slots * config.width))
+        self.join = nn.Linear(config.slots * config.width, config.width)
+
+    def forward(self, text: Tensor, text_mask: Tensor, frames: Tensor) -> Tensor:
+        """(b, t, width) of words (b, q, width) with their mask (b, q) and frames (b, t, video_dim)."""
+        scores = (text @ self.queries.T).masked_fill(~text_mask[..., None], -torch.inf)  # (b, q, slots)
+        asked = self.ask(scores.softmax(dim=1).transpose(1, 2) @ text)  # (b, slots, width)
+        joined: Tensor = self.join(self.see(frames) * asked.flatten(1)[:, None])
+        return joined
 
 
 def _projection(dim: int, config: InteractionConfig) -> nn.Sequential:

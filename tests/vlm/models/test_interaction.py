@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vlm.errors import InputError
 from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary, best_spans, stretch_centres
-from vlm.models.interaction import Fused, Interaction, InteractionConfig
+from vlm.models.interaction import Fused, Interaction, InteractionConfig, Pairing
 from vlm.types import Span
 
 CONFIG = InteractionConfig(text_dim=6, video_dim=8, width=12, num_layers=2, d_state=4, dropout=0.0)
@@ -180,3 +180,27 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
     torch.testing.assert_close(summary[0, :12], torch.nn.functional.layer_norm(torch.cat(means), (12,)))
     held = foreground[0, real].sigmoid()
     torch.testing.assert_close(summary[0, 12:], torch.stack([held.max(), held[0] + held[1] - held[0] + held[3] - held[2]]))
+
+
+def test_a_pairing_multiplies_what_each_slot_read_into_every_frame() -> None:
+    torch.manual_seed(2)
+    pairing = Pairing(replace(CONFIG, slots=3))
+    text, frames = torch.randn(2, 4, 12), torch.randn(2, 5, 8)
+    mask = torch.tensor([[True, True, True, False], [False, True, False, True]])
+    with torch.no_grad():
+        found = pairing(text, mask, frames)
+        for item in range(2):
+            words = text[item, mask[item]]
+            answers = [pairing.ask((words @ query).softmax(dim=0) @ words) for query in pairing.queries]
+            for row in range(5):
+                seen = pairing.see(frames[item, row]).view(3, 12)
+                product = torch.cat([part * answer for part, answer in zip(seen, answers, strict=True)])
+                torch.testing.assert_close(found[item, row], pairing.join(product), rtol=1e-4, atol=1e-5)
+
+
+def test_without_slots_words_and_frames_meet_in_the_mixer_alone() -> None:
+    plain, paired = (Interaction(replace(CONFIG, slots=slots)) for slots in (0, 2))
+    assert plain.pairing is None
+    assert paired.pairing is not None
+    with pytest.raises(InputError, match="slots must be at least 0, got -1"):
+        replace(CONFIG, slots=-1)
