@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +67,7 @@ def train(
     _train_by_recipe([str(path), "--out", str(out), *(["--resume"] if resume else []), *_options(named)])
 
 
-def _options(named: dict[str, object]) -> list[str]:
+def _options(named: Mapping[str, object]) -> list[str]:
     return [word for name, value in named.items() if value is not None for word in (name, str(value))]
 
 
@@ -93,7 +93,7 @@ def train_for_library(
     encoder: str | None,
     device: str,
     resume: bool,
-    instead: dict[str, object],
+    instead: Mapping[str, object],
 ) -> None:
     """Trains on ``data``, attaches the model, and tells what was used and what became of it."""
     from vlm.index.library import Library
