@@ -55,9 +55,9 @@ class ClipModel(nn.Module):
         b, t = pixels.shape[:2]
         normalised = self._access.preprocess(pixels.flatten(0, 1))
         if self.adapter is None:
-            frames = self._access.forward_frames(normalised).unflatten(0, (b, t))
+            frames = self._access.forward_frames(normalised).reshape(b, t, -1)
         else:
-            frames = self.adapter.frames(normalised.unflatten(0, (b, t)))
+            frames = self.adapter.frames(normalised.reshape(b, t, *normalised.shape[1:]))
         return _headed(self.video_head, F.normalize(frames.float(), dim=-1).mean(dim=1))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:

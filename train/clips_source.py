@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -132,8 +131,8 @@ def clip_frames(clip: Clip, framing: Framing, count: int) -> NDArray[np.uint8]:
 
     span = clip.span
     if span is None:
-        with closing(decode(clip.path, Sampling("uniform", (Fraction(count),)), framing, digest="")) as items:
-            pixels = np.concatenate([item.pixels for item in items if isinstance(item, Frames)])
+        items = decode(clip.path, Sampling("uniform", (Fraction(count),)), framing, digest="")
+        pixels = np.concatenate([item.pixels for item in items if isinstance(item, Frames)])
         return pixels[np.linspace(0, len(pixels) - 1, count).round().astype(np.int64)]
     clock = probe(clip.path, digest="").clock
     rate = max(1, math.ceil(CHOICE * count / span.seconds))
@@ -141,10 +140,8 @@ def clip_frames(clip: Clip, framing: Framing, count: int) -> NDArray[np.uint8]:
     rows: list[NDArray[np.uint8]] = []
     times: list[float] = []
     sampling = Sampling("every", (Fraction(rate),))
-    with closing(decode(clip.path, sampling, framing, digest="", after_pts=before if before > 0 else None, batch_rows=8)) as items:
-        for item in items:
-            if not isinstance(item, Frames):
-                continue
+    for item in decode(clip.path, sampling, framing, digest="", after_pts=before if before > 0 else None, batch_rows=8):
+        if isinstance(item, Frames):
             seconds = clock.seconds(item.pts)
             inside = (seconds >= span.start) & (seconds < span.end)
             rows += list(item.pixels[inside])

@@ -81,7 +81,7 @@ def _board(folder: Path, first_step: int) -> Any:
         raise BackendUnavailable(
             "tensorboard = true in [loop] needs TensorBoard: pip install 'vlm-retrieval[tensorboard]', or set it to false"
         ) from error
-    writer: Any = SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(folder), purge_step=first_step)
     return writer
 
 
