@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -174,6 +178,39 @@ def test_in_bfloat16_towers_learn_too_and_vectors_stay_in_float32(
         vectors = trained.encode_text(["a dog"])
     assert vectors.dtype == torch.float32
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(1))
+
+
+@pytest.mark.slow
+def test_two_ranks_fine_tune_as_one_does(
+    captions: Path,
+    tmp_path: Path,
+    open_clip_folder: Callable[[OpenClipKind], Path],  # noqa: F811
+) -> None:
+    """With LoRA, adapters and blocks that are computed again: all that hooks into a tower meets what hooks into a gradient."""
+    path = recipe(tmp_path, "lora", loop="gradient_checkpointing = true")
+    spec = f"openclip:local-dir:{open_clip_folder('clip')}"
+    train_clips(path, tmp_path / "one", loaded(spec), data=captions, workers=0)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vlm.train"]
+    words = [str(path), "--out", str(tmp_path / "two"), "--data", str(captions), "--encoder", spec, "--threads", "1"]
+    done = subprocess.run([*torchrun, *words], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("trains ") == 1
+    for one, two in zip(read_log(tmp_path / "one"), read_log(tmp_path / "two"), strict=True):
+        assert one == pytest.approx(two, rel=2e-3, abs=1e-4)  # float32, and Adam makes the signs of small gradients large
+    assert (tmp_path / "two" / "model" / "model.safetensors").is_file()
+
+
+def test_real_clips_of_several_containers_go_through(
+    shared: Path,
+    tmp_path: Path,
+    open_clip_folder: Callable[[OpenClipKind], Path],  # noqa: F811
+) -> None:
+    clips = shared / "data" / "clips"
+    rows = [{"path": str(clips / name), "caption": name} for name in ("intel_asl_bird.mkv", "intel_prev_people.gif")]
+    rows += [{"path": str(clips / "intel_bottle.mp4"), "caption": f"bottles {start}", "start": start, "end": start + 2} for start in (3, 9)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train_clips(recipe(tmp_path, "adapters"), tmp_path / "out", encoder(open_clip_folder), data=tmp_path / "mine.jsonl", workers=0)
+    assert len(read_log(tmp_path / "out")) == 3
 
 
 def test_early_stop_measures_captions_that_find_their_clips(
