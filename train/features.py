@@ -22,8 +22,8 @@ from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.types import Features
 
-PART = 64  # videos that are encoded between two writes: a stopped run loses no more
-AHEAD = 2  # videos that each process renders ahead
+PART = 8  # videos that are rendered and encoded at once, and written: a stopped run loses no more
+AHEAD = 2  # such groups that each process renders ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +84,33 @@ def _fill(
         path, mode="r+" if begun else "w+", dtype=None if begun else np.float16, shape=None if begun else shape
     )
     size, first = encoder.preprocessing.framing.height, int(mark.read_text()) if begun else 0
-    for number, frames in enumerate(_rendered(worlds[first:], times[first:], size, workers), start=first):
-        vectors[bounds[number] : bounds[number + 1]] = encoder.encode_frames(frames)
-        if (number + 1) % PART == 0:
-            vectors.flush()
-            mark.write_text(str(number + 1))
-    vectors.flush()
+    groups = [range(number, min(number + PART, len(worlds))) for number in range(first, len(worlds), PART)]
+    asked = [([worlds[number] for number in group], [times[number] for number in group], size) for group in groups]
+    for group, frames in zip(groups, _rendered(asked, workers), strict=True):
+        vectors[bounds[group.start] : bounds[group.stop]] = encoder.encode_frames(frames)
+        vectors.flush()
+        mark.write_text(str(group.stop))
     (home / "done").touch()
 
 
-def _rendered(worlds: Sequence[World], times: Sequence[NDArray[np.float64]], size: int, workers: int) -> Iterator[NDArray[np.uint8]]:
-    """The frames of each world, in order; a few worlds ahead by each process."""
+_Asked = tuple[Sequence[World], Sequence[NDArray[np.float64]], int]
+
+
+def _rendered(asked: Sequence[_Asked], workers: int) -> Iterator[NDArray[np.uint8]]:
+    """The frames of each group of worlds, in order; a few groups ahead by each process."""
     if workers < 2:
-        for world, when in zip(worlds, times, strict=True):
-            yield render(world, when, size=size)
+        yield from map(_render_group, asked)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        for world, when in zip(worlds, times, strict=True):
-            waiting.append(pool.submit(render, world, when, size=size))
+        for one in asked:
+            waiting.append(pool.submit(_render_group, one))
             if len(waiting) > AHEAD * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _render_group(asked: _Asked) -> NDArray[np.uint8]:
+    worlds, times, size = asked
+    return np.concatenate([render(world, when, size=size) for world, when in zip(worlds, times, strict=True)])

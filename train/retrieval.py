@@ -204,7 +204,7 @@ def train_retrieval(
 
 def _source(data: TwinsConfig, encoder: Encoder, cache: Path, workers: int, *, split: str) -> RetrievalSource:
     shown = twins(data.seed, data.pairs, split=split, phrasings=data.phrasings)
-    bank = TextBank(encoder, [text for texts in shown.texts for text in texts])
+    bank = TextBank(encoder, [text for texts in shown.texts for text in texts], cache)
     return RetrievalSource(data, open_features(shown.worlds, encoder, cache, workers=workers), shown.texts, bank)
 
 

@@ -115,14 +115,21 @@ def worlds_of(seed: int, count: int, *, split: str) -> list[World]:
 
 
 def example_source(
-    examples: Sequence[Example], features: FeatureSource, encoder: Encoder, config: ExamplesConfig, kinds: KindsConfig, *, seed: int
+    examples: Sequence[Example],
+    features: FeatureSource,
+    encoder: Encoder,
+    config: ExamplesConfig,
+    kinds: KindsConfig,
+    *,
+    seed: int,
+    cache: Path | None = None,
 ) -> ExampleSource:
-    """Batches of examples of Toybox, their texts read."""
+    """Batches of examples of Toybox, their texts read, and kept in ``cache``."""
     asked = [example for example in examples if kinds.shares()[example.kind] > 0]
     return ExampleSource(
         asked,
         features,
-        TextBank(encoder, texts_of(asked, ANSWERS)),
+        TextBank(encoder, texts_of(asked, ANSWERS), cache),
         config.batch,
         kinds.shares(),
         seed=seed,
@@ -177,12 +184,13 @@ class _Sources:
         worlds = worlds_of(data.seed, data.worlds, split=split)
         features = self._features(worlds)
         examples = [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
-        sources: dict[str, Source] = {"crossing": example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed)}
+        crossing = example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed, cache=self.cache)
+        sources: dict[str, Source] = {"crossing": crossing}
         if data.retrieval_share:
             shown = twins(pairs.seed, pairs.pairs, split=split, phrasings=pairs.phrasings)
             stretches = stretches_of(worlds, frames_per_second=RATE)
             said = [text for some in (*shown.texts, *(stretch.texts for stretch in stretches)) for text in some]
-            bank = TextBank(self.encoder, said)
+            bank = TextBank(self.encoder, said, self.cache)
             sources["retrieval"] = RetrievalSource(pairs, self._features(shown.worlds), shown.texts, bank, stretches, features)
         shares = {"crossing": 1 - data.retrieval_share, "retrieval": data.retrieval_share}
         return MixedSource(sources, shares, self.seed)

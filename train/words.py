@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +17,7 @@ from torch import Tensor
 from vlm.encoders.base import Encoder, text_tokens
 
 TEXTS_AT_ONCE = 512
+_PARTS = ("pooled.npy", "words.npy", "bounds.npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +34,25 @@ class Words:
 
 
 class TextBank:
-    """Many texts, each read once, its words in float16 without pads."""
+    """Many texts, each read once, its words in float16 without pads.
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str]) -> None:
+    With a ``folder`` what was read is kept there, and mapped into memory by whoever asks for the same texts of the same encoder again.
+    """
+
+    def __init__(self, encoder: Encoder, texts: Sequence[str], folder: Path | None = None) -> None:
         self._rows: dict[str, int] = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        pooled, words, lengths = [], [], []
-        for some in _parts(list(self._rows)):
-            read = text_tokens(encoder, some)
-            pooled.append(encoder.encode_text(some).astype(np.float16))
-            words.append(read.vectors[read.mask].astype(np.float16))
-            lengths.append(read.mask.sum(axis=1))
-        self._pooled: NDArray[np.float16] = np.concatenate(pooled) if pooled else np.zeros((0, encoder.dim), np.float16)
-        self._words: NDArray[np.float16] = np.concatenate(words) if words else np.zeros((0, encoder.dim), np.float16)
-        self._bounds = np.concatenate([[0], np.cumsum(np.concatenate(lengths) if lengths else [])]).astype(np.int64)
+        if folder is None:
+            self._pooled, self._words, self._bounds = _read(encoder, list(self._rows))
+            return
+        key = hashlib.sha256(json.dumps([encoder.fingerprint, list(self._rows)]).encode()).hexdigest()[:16]
+        home = folder / f"texts-{key}"
+        home.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(home / "lock"):
+            if not (home / "done").exists():
+                for name, array in zip(_PARTS, _read(encoder, list(self._rows)), strict=True):
+                    np.save(home / name, array)
+                (home / "done").touch()
+        self._pooled, self._words, self._bounds = (np.load(home / name, mmap_mode="r") for name in _PARTS)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -61,6 +72,19 @@ class TextBank:
         return Words(torch.from_numpy(self._pooled[rows]), torch.from_numpy(tokens), torch.from_numpy(mask))
 
 
-def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for first in range(0, len(texts), TEXTS_AT_ONCE):
-        yield texts[first : first + TEXTS_AT_ONCE]
+def _read(encoder: Encoder, texts: list[str]) -> tuple[NDArray[np.float16], NDArray[np.float16], NDArray[np.int64]]:
+    """Pooled vectors (n, d), words (m, d), and the bounds (n + 1,) of each text's words. Texts of like length are read together."""
+    pooled, words = np.zeros((len(texts), encoder.dim), np.float16), [np.zeros((0, encoder.dim), np.float16)] * len(texts)
+    for rows in _parts(sorted(range(len(texts)), key=lambda row: len(texts[row]))):
+        some = [texts[row] for row in rows]
+        read = text_tokens(encoder, some)
+        pooled[rows] = encoder.encode_text(some)
+        for row, vectors, mask in zip(rows, read.vectors, read.mask, strict=True):
+            words[row] = vectors[mask].astype(np.float16)
+    bounds = np.concatenate([[0], np.cumsum([len(one) for one in words])]).astype(np.int64)
+    return pooled, np.concatenate([np.zeros((0, encoder.dim), np.float16), *words]), bounds
+
+
+def _parts(rows: list[int]) -> Iterator[list[int]]:
+    for first in range(0, len(rows), TEXTS_AT_ONCE):
+        yield rows[first : first + TEXTS_AT_ONCE]

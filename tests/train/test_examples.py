@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from tests.train.test_retrieval import Encoder
 from vlm.errors import InputError
@@ -201,3 +203,25 @@ def test_open_questions_need_a_tokenizer(tmp_path: Path) -> None:
     recipe.write_text(RECIPE)
     with pytest.raises(InputError, match=r"'mean' has no tokenizer.*open = 0"):
         train_toybox(recipe, tmp_path / "out", Encoder(), cache=tmp_path)  # type: ignore[arg-type]
+
+
+def test_texts_that_were_read_are_kept_and_are_what_they_were(tmp_path: Path) -> None:
+    class Counting(Encoder):
+        calls = 0
+
+        def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            type(self).calls += len(texts)
+            return super().encode_text(texts)
+
+    texts = ["a bb", "one two three", "x", "a bb"]
+    banks = [TextBank(Counting(), texts, folder) for folder in (None, tmp_path, tmp_path)]  # type: ignore[arg-type]
+    assert Counting.calls == 6  # three texts, twice
+    for bank in banks:
+        assert len(bank) == 3
+        words = bank.words(["one two three", "x"])
+        alone = Encoder().encode_text_tokens(["one two three"])
+        np.testing.assert_allclose(words.tokens[0].numpy(), alone.vectors[0])
+        assert words.mask.tolist() == [[True] * 3, [True, False, False]]
+        np.testing.assert_allclose(words.pooled.numpy(), Encoder().encode_text(["one two three", "x"]), atol=1e-3)
+    TextBank(Counting(), ["another"], tmp_path)  # type: ignore[arg-type]
+    assert Counting.calls == 7
