@@ -148,7 +148,9 @@ class VideoTextModel(nn.Module):
     def save_pretrained(self, folder: Path | str, *, card: str = "", dtype: torch.dtype = torch.float32) -> Path:
         """Write config.json, model.safetensors and README.md; gives the folder.
 
-        Weights are stored as ``dtype``; ``from_pretrained`` gives float32 of them. All is written beside it first: where the disk is full, what was there before stays as it was.
+        Weights are stored as ``dtype``; ``from_pretrained`` gives float32 of them.
+
+        All is written beside it first: where the disk is full, what was there before stays as it was.
 
         Raises:
             InputError: the folder holds something that is no model. OSError: it cannot be written.
