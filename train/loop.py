@@ -39,7 +39,7 @@ AHEAD = 4
 # What does not change what is learnt, and may be another on resuming.
 FREE = frozenset({"save_every", "log_every", "gradient_checkpointing", "tensorboard"})
 # What came later than some checkpoints: those were made as by its default.
-LATER = frozenset({"gate_rate", "validate_every", "patience"})
+LATER = frozenset({"gate_rate", "validate_every", "patience", "gradient_checkpointing", "tensorboard"})
 
 
 class Source(Protocol):
@@ -163,6 +163,8 @@ def run(
                     save_checkpoint(folder, state)
                 wait_for_all()
             if watch.is_over:
+                if log:
+                    log.say(watch.told(step))
                 break
     return watch.best(learner.average)
 
@@ -329,8 +331,13 @@ def _rate(config: LoopConfig, step: int) -> float:
     return learning_rate(step, peak=config.peak_rate, warmup=config.warmup_steps, total=config.steps, decay=decay, floor=config.floor)
 
 
+def settings(config: LoopConfig) -> dict[str, Any]:
+    """The config as a dictionary for identities: what came later and is at its default is left out, so that older runs stay the same."""
+    defaults = {field.name: field.default for field in fields(config)}
+    return {name: value for name, value in asdict(config).items() if name not in LATER or value != defaults[name]}
+
+
 def _digest(config: LoopConfig, identity: str) -> str:
     """What must be the same for a resumed run to be the same run."""
-    defaults = {field.name: field.default for field in fields(config)}
-    kept = {name: value for name, value in asdict(config).items() if name not in FREE and not (name in LATER and value == defaults[name])}
+    kept = {name: value for name, value in settings(config).items() if name not in FREE}
     return hashlib.sha256(json.dumps([kept, identity], sort_keys=True).encode()).hexdigest()

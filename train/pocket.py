@@ -25,7 +25,7 @@ from vlm.encoders.pocket_model import Pack, PocketConfig, PocketText, PocketVisi
 from vlm.encoders.pocket_text import PocketTokenizer, build_vocabulary
 from vlm.errors import InputError
 from vlm.train.familiar import FamiliarConfig, fit_familiar, frame_styles
-from vlm.train.loop import LoopConfig, Source, run
+from vlm.train.loop import LoopConfig, Source, run, settings
 from vlm.train.pocket_heads import as_tensors, claim_targets, targets
 from vlm.train.pocket_modules import (
     MOST_SCALE,
@@ -258,16 +258,16 @@ class Training:
         stills = StillsSource(data, self._frames, self._tokenizer)
         image.vision.to("cuda" if torch.cuda.is_available() else "cpu")
         seen = seen_frames(image.vision, self._frames.pixels, seed=self._data.seed)
-        identity = json.dumps([self._identity, asdict(self._made["image_loop"]), asdict(text_data)])
+        identity = json.dumps([self._identity, settings(self._made["image_loop"]), asdict(text_data)])
         wide = StillsSource(replace(data, batch_size=PACK_BATCHES * text_data.batch_size), self._frames, self._tokenizer)
         self._run(PackTraining(image.vision.pack, image.heads, seen), PackSource(wide), "pack", identity)
         loss = TextLoss(image.heads, packed_frames(image.vision.pack, seen), text_data.first_scale)
         del seen
-        identity = json.dumps([identity, asdict(self._made["pack_loop"])])
+        identity = json.dumps([identity, settings(self._made["pack_loop"])])
         source = TextSource(stills)
         self._run(TextTraining(text, loss), source, "text", identity)
         read = ReadSource(read_batches(text, source, text_data.read_batches), self._made["project_loop"].seed)
-        identity = json.dumps([identity, asdict(self._made["text_loop"])])
+        identity = json.dumps([identity, settings(self._made["text_loop"])])
         self._run(ProjectTraining(text.project, loss), read, "project", identity, workers=0)
 
     def _run(self, module: nn.Module, source: Source, stage: str, identity: str, *, workers: int | None = None) -> None:

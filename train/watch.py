@@ -45,7 +45,8 @@ class Watch:
         """
         if self._validate is None or (step + 1) % self._every:
             return {}
-        with averaged(module, average.values), torch.random.fork_rng():
+        device = next(iter(average.values.values())).device
+        with averaged(module, average.values), torch.random.fork_rng([device] if device.type == "cuda" else []):
             value = float(of_all_ranks(float(self._validate(module)))[0])  # measured by all, decided by the first
         if math.isnan(value):
             raise TrainingDiverged(f"what validates the training gave {value:g} after step {step}")
@@ -55,6 +56,10 @@ class Watch:
         else:
             self._since += 1
         return {"validation": value}
+
+    def told(self, step: int) -> str:
+        """Why the training ended after step ``step`` (from 0): a line for people."""
+        return f"stopped after step {step + 1}: {self._since} measurements in a row were no better than {self._best:.4g}"
 
     def best(self, average: Average) -> Average:
         """``average`` with the best weights that were measured; as it is where none were."""

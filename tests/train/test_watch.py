@@ -47,9 +47,10 @@ def train(folder: Path, validate: Measured | None, *, resume: bool = False, stop
     return run(regression().train(), Line(), WATCHED, folder, validate=validate, resume=resume, stop_after=stop_after)
 
 
-def test_a_training_that_no_longer_gains_ends_with_the_best_weights(tmp_path: Path) -> None:
+def test_a_training_that_no_longer_gains_ends_with_the_best_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measured = Measured(0.1, 0.5, 0.4, 0.5)
     average = train(tmp_path, measured)
+    assert "stopped after step 8: 2 measurements in a row were no better than 0.5" in capsys.readouterr().err
     lines = read_log(tmp_path)
     assert [line["step"] for line in lines] == list(range(8))
     assert [line["validation"] for line in lines if "validation" in line] == [0.1, 0.5, 0.4, 0.5]
