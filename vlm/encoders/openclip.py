@@ -21,7 +21,8 @@ from open_clip.tokenizer import HFTokenizer
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from vlm.encoders.base import Preprocessing
+from vlm.encoders.base import Preprocessing, TextCodec
+from vlm.encoders.codec import BytePairCodec, hub_codec
 from vlm.encoders.fingerprint import fingerprint, stable_config
 from vlm.encoders.hub import OPENCLIP_WEIGHTS, HubModel
 from vlm.encoders.openclip_text import text_tower
@@ -53,7 +54,7 @@ def load_openclip(spec: str, *, device: str = "auto", precision: str = "auto", o
     vision = _FirstOutput(model.visual) if getattr(model.visual, "output_tokens", False) else model.visual
     context = int(tokenizer.context_length)
     return TorchEncoder(
-        Towers(vision, _blocks(model.visual), text, tokenize, _token_counter(tokenizer), context),
+        Towers(vision, _blocks(model.visual), text, tokenize, _token_counter(tokenizer), context, _codec(tokenizer)),
         name=source.name,
         fingerprint=fingerprint(weights=weights, architecture=_architecture(source), preprocessing=preprocessing, tokenize=tokenize),
         dim=int(source.config["embed_dim"]),
@@ -303,6 +304,10 @@ def _token_counter(tokenizer: Any) -> Callable[[str], int]:
         return len(tokenizer.encode(text)) + 2
 
     return count
+
+
+def _codec(tokenizer: Any) -> TextCodec | None:
+    return hub_codec(tokenizer.tokenizer) if isinstance(tokenizer, HFTokenizer) else BytePairCodec(tokenizer)
 
 
 class _FirstOutput(nn.Module):

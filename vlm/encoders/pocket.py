@@ -69,7 +69,7 @@ class PocketEncoder(TorchEncoder):
 
     def __init__(self, towers: Towers, tokenizer: PocketTokenizer, familiar: Familiar | None, **options: Any) -> None:
         super().__init__(towers, **options)
-        self._tokenizer = self.text_codec = tokenizer
+        self._tokenizer = tokenizer
         self._familiar = familiar
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
@@ -111,7 +111,15 @@ def load_pocket(spec: str = SPEC, *, device: str = "auto", precision: str = "aut
         familiar = Familiar(tensors["familiar.mean"].numpy(), tensors["familiar.precision"].numpy(), float(held["familiar_limit"]))
     weights = digest_of_tensors([{name: tensor for name, tensor in tensors.items() if not name.startswith("familiar.")}])
     return PocketEncoder(
-        Towers(vision.to(memory_format=torch.channels_last), tuple(vision.blocks), text, tokenizer, tokenizer.num_tokens, config.context),
+        Towers(
+            vision.to(memory_format=torch.channels_last),
+            tuple(vision.blocks),
+            text,
+            tokenizer,
+            tokenizer.num_tokens,
+            config.context,
+            tokenizer,
+        ),
         tokenizer,
         familiar,
         name=SPEC if spec == SPEC else f"{SPEC}:{folder}",

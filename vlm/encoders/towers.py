@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vlm.encoders.base import Preprocessing, TextTokens
+from vlm.encoders.base import Preprocessing, TextCodec, TextTokens
 from vlm.encoders.device import TRIAL_ROWS, Precision, PrecisionChoice, check_precision, faster_precision, has_bfloat16, resolve_device
 from vlm.errors import BackendUnavailable, BadVectors, InputError
 
@@ -36,6 +36,7 @@ class Towers:
         tokenize: texts to token ids (n, q) int64, padded or cut to the context.
         num_tokens: how many tokens a text has, special ones included, before it is cut.
         context: how many tokens the text tower reads.
+        codec: the tokenizer both ways; None where texts cannot be made of tokens.
     """
 
     vision: nn.Module
@@ -44,6 +45,7 @@ class Towers:
     tokenize: Callable[[Sequence[str]], Tensor]
     num_tokens: Callable[[str], int]
     context: int
+    codec: TextCodec | None = None
 
 
 class TorchEncoder:
@@ -117,6 +119,11 @@ class TorchEncoder:
     def preprocessing(self) -> Preprocessing:
         """How frames must come in."""
         return self._preprocessing
+
+    @property
+    def text_codec(self) -> TextCodec | None:
+        """The tokenizer both ways, for models that answer in words; None where there is none."""
+        return self._towers.codec
 
     @property
     def precision(self) -> Precision | None:

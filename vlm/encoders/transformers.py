@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging
 
 from vlm.encoders.base import Preprocessing
+from vlm.encoders.codec import hub_codec
 from vlm.encoders.fingerprint import fingerprint, stable_config
 from vlm.encoders.hub import HubModel
 from vlm.encoders.towers import TorchEncoder, Towers
@@ -50,7 +51,7 @@ def load_transformers(spec: str, *, device: str = "auto", precision: str = "auto
     vision, text = _Vision(model), _Text(model, tokenizer.pad_id)
     dim = _checked_width(model, vision, text, tokenizer(["a"]), preprocessing.framing, spec)
     return TorchEncoder(
-        Towers(vision, _blocks(model), text, tokenizer, tokenizer.count, tokenizer.context),
+        Towers(vision, _blocks(model), text, tokenizer, tokenizer.count, tokenizer.context, tokenizer.codec),
         name=name,
         fingerprint=fingerprint(weights=weights, architecture=stable_config(config_json), preprocessing=preprocessing, tokenize=tokenizer),
         dim=dim,
@@ -184,6 +185,7 @@ class _Tokenizer:
             raise WeightsUnavailable(f"the tokenizer of {spec!r} in {str(folder)!r} cannot be loaded: {error}") from error
         self.context = int(text_config.max_position_embeddings)
         self.pad_id = int(self._tokenizer.pad_token_id or 0)
+        self.codec = hub_codec(self._tokenizer)
         self._lower = text_config.vocab_size == GEMMA_VOCABULARY
 
     def __call__(self, texts: Sequence[str]) -> Tensor:

@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from tests.small_models import HFKind, OpenClipKind
 from tests.vlm.encoders.conftest import TEXTS
+from vlm.encoders.base import text_codec
+from vlm.encoders.codec import hub_codec
+from vlm.encoders.registry import load_encoder
 from vlm.encoders.towers import TorchEncoder, unread_tail
 
 Load = Callable[..., TorchEncoder]
@@ -121,3 +124,42 @@ def test_texts_are_encoded_by_several_threads_at_once(hf_encoder: Load) -> None:
 
 def test_folder_of_fixture_is_the_specs_own(open_clip_folder: Callable[..., Path], open_clip_encoder: Load) -> None:
     assert open_clip_encoder("clip").name == f"openclip:local-dir:{open_clip_folder('clip')}"
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_a_tokenizer_of_open_clip_speaks(kind: OpenClipKind, open_clip_encoder: Load) -> None:
+    _check_codec(open_clip_encoder(kind))
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+def test_a_tokenizer_of_transformers_speaks(kind: HFKind, hf_encoder: Load) -> None:
+    _check_codec(hf_encoder(kind))
+
+
+def test_pockets_tokenizer_speaks() -> None:
+    encoder = load_encoder("pocket")
+    _check_codec(encoder)  # type: ignore[arg-type]
+    codec = text_codec(encoder)
+    assert codec is not None
+    for text in ("does the red circle bounce?", "one, then two zyx"):
+        assert codec.decode(codec.encode(text)) == text
+
+
+def _check_codec(encoder: TorchEncoder) -> None:
+    """What is encoded is what the tower reads between start and end, and comes back as words."""
+    codec = text_codec(encoder)
+    assert codec is not None
+    ids = codec.encode("a dog")
+    assert codec.start not in ids
+    assert codec.end not in ids
+    assert codec.decode([codec.start, *ids, codec.end]) == codec.decode(ids) == "a dog"
+    assert max(*ids, codec.start, codec.end) < codec.vocabulary_size
+    read = encoder.tokenize(["a dog"])[0].tolist()
+    assert any(read[first : first + len(ids)] == ids for first in range(len(read)))
+
+
+def test_a_tokenizer_that_closes_no_text_does_not_speak() -> None:
+    class Endless:
+        eos_token_id = sep_token_id = None
+
+    assert hub_codec(Endless()) is None
