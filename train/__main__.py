@@ -50,6 +50,8 @@ def _train(given: argparse.Namespace, threads: int) -> Path:
     task = task_of(recipe)
     if task == "clip":
         return _train_clips(given, recipe, threads)
+    if task == "own":
+        raise InputError("this recipe learns from rows over a library: vlm train --library LIBRARY --data FILE (docs/train.md)")
     if task != "pocket":
         from vlm.encoders.registry import load_encoder
 

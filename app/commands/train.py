@@ -19,7 +19,7 @@ from vlm.errors import InputError
 if TYPE_CHECKING:
     from vlm.train.own import Judgement, OwnReport
 
-OWN = "own"
+OWN, CLIP = "own", "clip"  # the tasks that learn from rows of yours
 
 
 def train(
@@ -45,25 +45,31 @@ def train(
 ) -> None:
     """Train a model on top of an encoder.
 
-    With --data: for your own library, from the features that it holds; the library then searches by it.
+    With --data: for your own library, from the features that it holds; the library then searches by it. The recipe clip-finetune takes
+    --data too, and trains an encoder itself on your clips.
     """
     from vlm.train.recipe import TASKS, recipe_path, task_of
 
     path = recipe_path(recipe or OWN)
-    is_own = task_of(path) == OWN
-    if is_own != bool(data):
-        others = ", ".join(task for task in TASKS if task != OWN)
+    task = task_of(path)
+    if (task in (OWN, CLIP)) != bool(data):
+        others = ", ".join(one for one in TASKS if one not in (OWN, CLIP))
         way_out = f"a recipe of {others} draws its own" if data else "name your captions and questions with --data FILE (docs/train.md)"
         raise typer.BadParameter(f"the recipe {recipe or OWN!r} learns from {'no ' if data else ''}rows: {way_out}", param_hint="--data")
     instead = {name: value for name, value in (("steps", steps), ("seed", seed), ("mixer", mixer)) if value is not None}
-    if data:
+    if data and task == OWN:
         if threads is not None:
             _limit_threads(threads)
         train_for_library(library_folder(library), data, path, out, encoder=encoder, device=device, resume=resume, instead=instead)
         return
     if out is None:
         raise typer.BadParameter("name a folder for the log, the checkpoints and the model", param_hint="--out")
-    named = {"--cache": cache, "--encoder": encoder, "--threads": threads} | {f"--{name}": value for name, value in instead.items()}
+    if data and len(data) > 1:
+        raise typer.BadParameter(f"the recipe {recipe!r} takes one file, got {len(data)}", param_hint="--data")
+    rows = data[0] if data else None
+    named = {"--data": rows, "--cache": cache, "--encoder": encoder, "--threads": threads} | {
+        f"--{name}": value for name, value in instead.items()
+    }
     _train_by_recipe([str(path), "--out", str(out), *(["--resume"] if resume else []), *_options(named)])
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.app.running import Vlm, run_process
 from vlm import Library
+from vlm.train.__main__ import main
 
 TINY = """
 task = "own"
@@ -96,6 +97,9 @@ def test_a_wrong_row_is_named_and_the_library_stays_as_it_is(vlm: Vlm, own_libra
         (["train"], "name your captions and questions with --data"),
         (["train", "toybox-retrieval", "--data", "x.csv"], "learns from no rows"),
         (["train", "toybox-retrieval"], "--out"),
+        (["train", "clip-finetune", "--out", "x"], "name your captions and questions with --data"),
+        (["train", "clip-finetune", "--data", "x.csv"], "--out"),
+        (["train", "clip-finetune", "--out", "x", "--data", "x.csv", "--data", "y.csv"], "takes one file, got 2"),
     ],
 )
 def test_what_does_not_go_together_is_wrong_usage(vlm: Vlm, arguments: list[str], part: str):
@@ -116,3 +120,14 @@ def test_a_recipe_is_run_as_the_module_runs_it(tmp_path: Path):
     assert done.code == 0, done.err
     assert done.out == f"{tmp_path / 'out' / 'model'}\n"
     assert (tmp_path / "out/model/model.safetensors").is_file()
+
+
+def test_clips_are_trained_on_by_the_recipe_that_takes_them(tmp_path: Path):
+    done = run_process("train", "clip-finetune", "--out", tmp_path / "out", "--data", tmp_path / "none.csv", "--encoder", "pocket")
+    assert done.code == 1
+    assert "none.csv" in done.err
+
+
+def test_the_module_says_which_command_trains_on_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["own", "--out", str(tmp_path)]) == 1
+    assert "vlm train --library LIBRARY --data FILE" in capsys.readouterr().err
