@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 import numpy as np
@@ -49,7 +50,8 @@ class TextBank:
         home.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(home / "lock"):
             if not (home / "done").exists():
-                for name, array in zip(_PARTS, _read(encoder, list(self._rows)), strict=True):
+                arrays: tuple[NDArray[Any], ...] = _read(encoder, list(self._rows))
+                for name, array in zip(_PARTS, arrays, strict=True):
                     np.save(home / name, array)
                 (home / "done").touch()
         self._pooled, self._words, self._bounds = (np.load(home / name, mmap_mode="r") for name in _PARTS)
