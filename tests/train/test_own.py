@@ -21,7 +21,8 @@ from vlm.models.model import VideoTextModel
 from vlm.models.reader import TrainedReader
 from vlm.train.log import read_log
 from vlm.train.loop import LoopConfig
-from vlm.train.own import STRENGTHS, OwnConfig, foreign_texts, held_out_videos, steps_for, train_own
+from vlm.train.own import STRENGTHS, foreign_texts, held_out_videos, steps_for, train_own
+from vlm.train.own_config import OwnConfig
 from vlm.train.own_rows import Views, count_rows, gather, open_answers, positives, read_labels, stored_features
 from vlm.train.own_stretches import Stretch, excluded_pairs
 from vlm.train.recipe import read_recipe, recipe_path, task_of
