@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 from vlm.models.adapter import AdapterConfig, TemporalAdapter
 from vlm.ssm.stack import MixerConfig, StackConfig
 from vlm.train.recompute import recomputing_module, stacked_layers
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def stack() -> nn.Module:
@@ -78,11 +79,3 @@ def test_afterwards_layers_are_as_they_were() -> None:
         assert all("forward" in vars(layer) for layer in stacked_layers(module))
     assert not any("forward" in vars(layer) for layer in stacked_layers(module))
     assert len(stacked_layers(module)) == 3
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

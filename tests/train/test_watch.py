@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from vlm.train.optim import Average
 
 WATCHED = replace(CONFIG, steps=12, validate_every=2, patience=2)
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 class Measured:
     """Gives the figures of a list, in turn, and keeps what it was given."""
@@ -33,14 +34,6 @@ class Measured:
         torch.rand(3)  # must not change what the run draws
         self.seen.append(next(module.parameters()).detach().clone())
         return self.left.pop(0)
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def train(folder: Path, validate: Measured | None, *, resume: bool = False, stop_after: int | None = None) -> Average:
