@@ -44,7 +44,7 @@ class Asked:
     """The texts of the test split with their truth."""
 
     def __init__(self, worlds: list[World], per_kind: int) -> None:
-        video_of, names = {world.name: number for number, world in enumerate(worlds)}, [world.name for world in worlds]
+        video_of = {world.name: number for number, world in enumerate(worlds)}
         self.worlds = worlds
         self.present: list[AskedMoment] = []
         self.absent: list[AskedMoment] = []
@@ -58,7 +58,7 @@ class Asked:
         asked = balanced_questions(worlds, per_type=per_kind)
         self.questions = [
             AskedQuestion(
-                video=names.index(one.id.split("/question/")[0]), text=one.text, kind=one.kind, options=one.options, answer=one.answer
+                video=video_of[one.id.split("/question/")[0]], text=one.text, kind=one.kind, options=one.options, answer=one.answer
             )
             for one in asked
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ class AskedMoment:
     video: int
     text: str
     spans: tuple[Span, ...] = ()
-    levels: Mapping[int, int]
+    levels: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,8 @@ class Judged:
 
     Attributes:
         iou: of its first moment. hits: whether its saliency does; None where nothing can be hit.
-        presence: how sure it is that the video shows the text at all. score: of its first moment.
+        presence: how sure it is that the video shows the text at all; the highest saliency where nothing was trained to tell.
+        score: of its first moment; 0 where it gave none.
     """
 
     iou: float
@@ -75,10 +76,10 @@ def judge(reader: Reader, features: Callable[[int], Features], asked: Sequence[A
         shown = features(video)
         said = reader.ground([asked[number].text for number in numbers], shown)
         for number, grounded in zip(numbers, said, strict=True):
-            first = grounded.moments[0]
-            iou = max((temporal_iou(first.span, span) for span in asked[number].spans), default=0.0)
+            best = grounded.moments[:1]
+            iou = max((temporal_iou(moment.span, span) for moment in best for span in asked[number].spans), default=0.0)
             presence = float(grounded.curve.max()) if grounded.presence is None else grounded.presence
-            found[number] = Judged(iou, _hits(grounded.curve, shown, asked[number].levels), presence, first.score)
+            found[number] = Judged(iou, _hits(grounded.curve, shown, asked[number].levels), presence, best[0].score if best else 0.0)
     return [found[number] for number in range(len(asked))]
 
 
