@@ -23,19 +23,19 @@ from torch import Tensor, nn
 
 from vlm.data.formats.own import OwnCaption, OwnQuestion
 from vlm.encoders.base import Encoder
+from vlm.eval.understanding import AskedMoment, AskedQuestion, accuracies, judge
 from vlm.index.library import Library
 from vlm.index.model import SKILLS, write_skills
 from vlm.models.model import VideoTextModel, build
 from vlm.models.reader import PlainReader, Reader, TrainedReader, batch_of
-from vlm.spans import temporal_iou
 from vlm.train.examples import Example, ExampleSource, texts_of
 from vlm.train.log import read_log
 from vlm.train.loop import LoopConfig, Source, run
 from vlm.train.own_config import OwnConfig, SizesConfig
 from vlm.train.own_rows import RowCounts, Said, Views, count_rows, gather, open_answers, positives, read_labels, stored_features
-from vlm.train.own_stretches import StretchSource, StretchTraining, excluded_pairs, stretches_of
+from vlm.train.own_stretches import StretchSource, excluded_pairs, stretches_of
 from vlm.train.recipe import read_recipe
-from vlm.train.retrieval import encode_words
+from vlm.train.retrieval import RetrievalTraining, encode_words
 from vlm.train.toybox import MixedSource
 from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
@@ -164,7 +164,7 @@ class _Task:
         """The modules that learn."""
         found: dict[str, nn.Module] = {"crossing": CrossingTraining(self._model, losses)}
         if self.retrieval_share:
-            found["retrieval"] = StretchTraining(self._model, self._config.first_scale)
+            found["retrieval"] = RetrievalTraining(self._model, self._config.first_scale)
         return found
 
     def sources(self) -> dict[str, Source]:
@@ -263,18 +263,19 @@ class _Task:
 
     def _grounded(self, reader: Reader, rows: Sequence[Example]) -> float:
         """The mean IoU of the best moment with the nearest true span."""
-        found = []
-        for row in rows:
-            moments = reader.ground([row.text], self._views[row.video])[0].moments
-            found.append(max(temporal_iou(moments[0].span, span) for span in row.spans) if moments else 0.0)
-        return float(np.mean(found))
+        asked = [AskedMoment(video=row.video, text=row.text, spans=row.spans) for row in rows]
+        return float(np.mean([one.iou for one in judge(reader, self._views.__getitem__, asked)]))
 
     def _answered(self, reader: Reader, rows: Sequence[Example]) -> float:
-        """The share of right answers; open questions are asked without options."""
-        answers = [
-            reader.answer(row.text, self._views[row.video], options=row.options if row.kind == "choice" else ()).text for row in rows
+        """The share of right answers to rows of one kind; open questions are asked without options."""
+        asked = [
+            AskedQuestion(
+                video=row.video, text=row.text, kind=row.kind, options=row.options if row.kind == "choice" else (), answer=row.answer or ""
+            )
+            for row in rows
         ]
-        return float(np.mean([answer == row.answer for answer, row in zip(answers, rows, strict=True)]))
+        (share,) = accuracies(reader, self._views.__getitem__, asked).values()
+        return share
 
 
 def held_out_videos(said: Sequence[Said], config: OwnConfig, seed: int) -> set[int]:

@@ -1,4 +1,4 @@
-"""Captioned stretches of a user's videos, and the adapters before them: a caption finds its stretch among those of others."""
+"""Captioned stretches of a user's videos: a caption is to find its stretch among those of others."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlm.data.formats.own import OwnCaption
-from vlm.models.model import VideoTextModel
 from vlm.models.reader import batch_of
-from vlm.train.losses.contrastive import info_nce
 from vlm.train.own_rows import Said, Views
-from vlm.train.retrieval import MOST_SCALE
-from vlm.train.words import TextBank, Words
+from vlm.train.retrieval import RetrievalBatch
+from vlm.train.words import TextBank
 from vlm.types import Span
 
 
@@ -28,17 +26,6 @@ class Stretch:
     text: str
     video: int
     span: Span | None
-
-
-@dataclass(frozen=True, slots=True)
-class StretchBatch:
-    """Stretches (b, t, d) with times and mask, one text each; ``excluded`` (b, b) are pairs that may be true without being row i's own."""
-
-    frames: Tensor
-    times: Tensor
-    mask: Tensor
-    words: Words
-    excluded: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +46,12 @@ class StretchSource:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.stretches))
         return [int(number) for number in order[place * size : (place + 1) * size]]
 
-    def batch(self, index: int) -> StretchBatch:
+    def batch(self, index: int) -> RetrievalBatch:
         """The stretches with their texts."""
         chosen = [self.stretches[number] for number in self.numbers(index)]
         frames, times, mask, _ = batch_of([self.views[one.view] for one in chosen])
         words = self.bank.words([one.text for one in chosen])
-        return StretchBatch(frames, times, mask, words, excluded_pairs(chosen, words.pooled.float(), self.same_text))
+        return RetrievalBatch(frames, times, mask, words, excluded=excluded_pairs(chosen, words.pooled.float(), self.same_text))
 
     def describe_batch(self, index: int) -> str:
         """The captions of the batch."""
@@ -78,24 +65,6 @@ def excluded_pairs(stretches: Sequence[Stretch], texts: Tensor, same_text: float
     end = torch.tensor([math.inf if one.span is None else one.span.end for one in stretches], dtype=torch.float64)
     overlap = (video[:, None] == video) & (start[:, None] < end) & (start < end[:, None])
     return overlap | (texts @ texts.T >= same_text)
-
-
-class StretchTraining(nn.Module):
-    """A model's adapters, before stretches and captions that know all others of the batch for wrong."""
-
-    def __init__(self, model: VideoTextModel, first_scale: float) -> None:
-        super().__init__()
-        self.adapter, self.text_adapter = model.adapter, model.text_adapter
-        self.log_scale = nn.Parameter(torch.tensor(first_scale).log())
-
-    def forward(self, batch: StretchBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """InfoNCE, and the scale."""
-        device = self.log_scale.device
-        videos = self.adapter(batch.frames.to(device), batch.times.to(device), batch.mask.to(device)).pooled.float()
-        words = batch.words.to(device)
-        texts = self.text_adapter(words.pooled, words.tokens, words.mask).float()
-        scale = self.log_scale.exp().clamp(max=MOST_SCALE)
-        return info_nce(videos, texts, scale, excluded=batch.excluded.to(device)), {"scale": scale.detach()}
 
 
 def stretches_of(said: Sequence[Said], views: Views) -> list[Stretch]:

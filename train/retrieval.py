@@ -79,13 +79,15 @@ def twins(seed: int, pairs: int, *, split: str, phrasings: int = 1) -> Twins:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalBatch:
-    """Videos (b, t, d) with times and mask, and one text each; the first ``num_twins`` are twins, in pairs."""
+    """Videos (b, t, d) with times and mask, and one text each; the first ``num_twins`` are twins, in pairs. ``excluded`` (b, b) bool are
+    pairs that may be true without being row i's own; None is none."""
 
     frames: Tensor
     times: Tensor
     mask: Tensor
     words: Words
-    num_twins: int
+    num_twins: int = 0
+    excluded: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,23 +144,28 @@ class RetrievalSource:
 
 
 class RetrievalTraining(nn.Module):
-    """A model's adapters, before videos and texts that know all others of the batch for wrong."""
+    """A model's adapters, before videos and texts that know all others of the batch for wrong, but for those that are excluded."""
 
     def __init__(self, model: VideoTextModel, first_scale: float) -> None:
         super().__init__()
-        self.model = model
+        self.adapter, self.text_adapter = model.adapter, model.text_adapter
         self.log_scale = nn.Parameter(torch.tensor(first_scale).log())
 
     def forward(self, batch: RetrievalBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """InfoNCE, and how often a video is nearer to its own text than to its twin's."""
+        """InfoNCE, and of twins how often a video is nearer to its own text than to its twin's."""
         device = self.log_scale.device
-        videos = self.model.encode_video(batch.frames.to(device), batch.times.to(device), batch.mask.to(device)).pooled.float()
-        texts = encode_words(self.model, batch.words, device).float()
+        videos = self.adapter(batch.frames.to(device), batch.times.to(device), batch.mask.to(device)).pooled.float()
+        words = batch.words.to(device)
+        texts = self.text_adapter(words.pooled, words.tokens, words.mask).float()
         scale = self.log_scale.exp().clamp(max=MOST_SCALE)
-        loss = info_nce(gathered(videos), gathered(texts), scale)
-        videos, texts = videos[: batch.num_twins], texts[: batch.num_twins]
-        own, other = (videos * texts).sum(dim=-1), (videos * texts.view(-1, 2, texts.shape[1]).flip(1).flatten(0, 1)).sum(dim=-1)
-        return loss, {"order": (own > other).float().mean().detach(), "scale": scale.detach()}
+        excluded = None if batch.excluded is None else batch.excluded.to(device)
+        loss = info_nce(gathered(videos), gathered(texts), scale, excluded=excluded)
+        figures = {"scale": scale.detach()}
+        if batch.num_twins:
+            videos, texts = videos[: batch.num_twins], texts[: batch.num_twins]
+            own, other = (videos * texts).sum(dim=-1), (videos * texts.view(-1, 2, texts.shape[1]).flip(1).flatten(0, 1)).sum(dim=-1)
+            figures = {"order": (own > other).float().mean().detach()} | figures
+        return loss, figures
 
 
 def encode_words(model: VideoTextModel, words: Words, device: torch.device | str) -> Tensor:
