@@ -8,8 +8,8 @@
 #     python -m benchmarks.order --models FOLDER --out runs/order
 #     python -m benchmarks.understanding --models FOLDER --out runs/understanding
 # What has not ended SECONDS_LEFT after the start is ended then and gives no model: choose steps that fit. Seen with nine trainings side by
-# side: 6 to 8 steps/s of toybox-all and toybox-qa, 13 of toybox-retrieval with 48 pairs. THIS FORM OF IT HAS NOT BEEN RUN: the trainings
-# behind docs/results.md were started by its forerunner, which read texts in each training and took 150 s before the first step.
+# side: 6 to 8 steps/s of toybox-all and toybox-qa, 13 of toybox-retrieval with 48 pairs. THIS FORM OF IT HAS RUN ON TWO CORES ALONE, with
+# shrunk recipes: the trainings behind docs/results.md were started by its forerunner, which read texts in each training and took 150 s before the first step.
 set -u
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
