@@ -29,7 +29,7 @@ from vlm.errors import CheckpointUnusable, InputError
 from vlm.train.checkpoint import load_checkpoint, save_checkpoint
 from vlm.train.faults import broken_place, diverged_gradient, diverged_loss, too_large
 from vlm.train.log import Log
-from vlm.train.optim import Average, learning_rate, parameter_groups
+from vlm.train.optim import Average, learning_rate, optimisers
 from vlm.train.ranks import everywhere, mean_figures, of_all_ranks, random_states, rank_and_ranks, set_random_states, wait_for_all
 from vlm.train.recompute import recomputing_module
 from vlm.train.watch import Validate, Watch
@@ -39,7 +39,10 @@ AHEAD = 4
 # What does not change what is learnt, and may be another on resuming.
 FREE = frozenset({"save_every", "log_every", "gradient_checkpointing", "tensorboard"})
 # What came later than some checkpoints: those were made as by its default.
-LATER = frozenset({"gate_rate", "validate_every", "patience", "gradient_checkpointing", "tensorboard"})
+LATER = frozenset({"gate_rate", "matrix_rate", "validate_every", "patience", "gradient_checkpointing", "tensorboard"})
+
+# Under which name a checkpoint holds the state of an optimiser.
+STATES: dict[type[torch.optim.Optimizer], str] = {torch.optim.AdamW: "optimiser", torch.optim.Muon: "muon"}
 
 
 class Source(Protocol):
@@ -69,6 +72,7 @@ class LoopConfig:
         steps: of the optimiser; each takes ``accumulation`` batches.
         peak_rate, warmup_steps, decay_steps, floor: the learning rate, see optim.learning_rate; decay_steps 0 is all after the warm-up.
         gate_rate: how many times the learning rate is that of gates, which begin at zero; see optim.parameter_groups.
+        matrix_rate: how many times the learning rate is that of matrices, which Muon then optimises; 0: AdamW does. See optim.optimisers.
         clip_norm: largest norm of the gradient.
         average_decay: of the exponential moving average of the weights.
         precision: bfloat16 runs matrix products in it; weights, sums and the loss stay in float32.
@@ -88,6 +92,7 @@ class LoopConfig:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
     gate_rate: float = 1.0
+    matrix_rate: float = 0.0
     clip_norm: float = 1.0
     average_decay: float = 0.998
     precision: str = "float32"
@@ -102,6 +107,8 @@ class LoopConfig:
         for name in ("steps", "accumulation", "validate_every", "save_every", "log_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.matrix_rate < 0:
+            raise InputError(f"matrix_rate must be 0 (AdamW for matrices too) or more, got {self.matrix_rate}")
         if self.patience < 0:
             raise InputError(f"patience must be 0 (never stop early) or more, got {self.patience}")
         if self.precision not in ("float32", "bfloat16"):
@@ -182,17 +189,26 @@ class _Learner:
         self._accelerator = Accelerator(mixed_precision="no", cpu=only_processors, kwargs_handlers=[unused])
         # The run owns its process: what draws without a generator (dropout) must be resumable too, and differ between ranks.
         torch.manual_seed(config.seed + rank_and_ranks()[0])
-        groups = parameter_groups(module.named_parameters(), weight_decay=config.weight_decay, gate_rate=config.gate_rate)
-        optimiser = torch.optim.AdamW(groups, lr=config.peak_rate, betas=config.betas, fused=self._accelerator.device.type == "cuda")
-        self._module, self._optimiser = self._accelerator.prepare(module, optimiser)
+        made = optimisers(
+            module.named_parameters(),
+            rate=config.peak_rate,
+            weight_decay=config.weight_decay,
+            betas=config.betas,
+            gate_rate=config.gate_rate,
+            matrix_rate=config.matrix_rate,
+            fused=self._accelerator.device.type == "cuda",
+        )
+        self._module = self._accelerator.prepare(module)
+        self._optimisers = {STATES[type(one)]: self._accelerator.prepare(one) for one in made}
         self.bare: nn.Module = self._accelerator.unwrap_model(self._module)
         self.average = Average(self.bare, decay=config.average_decay)
 
     def learn(self, step: int, batches: Generator[tuple[int, Any], None, None]) -> dict[str, float]:
         """Step ``step`` (from 0); its figures."""
         rate = _rate(self._config, step)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)
+        for optimiser in self._optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = rate * group.get("scale", 1.0)
         sums: dict[str, float] = {}
         index, batch = -1, None
         try:
@@ -203,10 +219,12 @@ class _Learner:
             norm = float(self._accelerator.clip_grad_norm_(self._module.parameters(), self._config.clip_norm))
             if not math.isfinite(norm):
                 raise diverged_gradient(self.bare, step, self._source.describe_batch(index), self._folder)
-            self._optimiser.step()
+            for optimiser in self._optimisers.values():
+                optimiser.step()
         except torch.OutOfMemoryError as error:
             raise too_large(error, step, self._source.describe_batch(index), batch) from error
-        self._optimiser.zero_grad(set_to_none=True)
+        for optimiser in self._optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
         self.average.update(self.bare, step)
         return mean_figures(sums) | {"gradient": norm, "rate": rate}
 
@@ -231,7 +249,7 @@ class _Learner:
             "step": step,
             "digest": digest,
             "module": self.bare.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            **{name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
             "average": self.average.values,
             "random": random_states(self._accelerator.device),
             "watch": watch.state(),
@@ -252,7 +270,8 @@ class _Learner:
                 f"the checkpoint in {folder!r} was made by another recipe: resume with that one, or name another folder"
             )
         self.bare.load_state_dict(state["module"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        for name, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(state[name])
         self.average.values = {name: value.to(self.average.values[name].device) for name, value in state["average"].items()}
         random = state["random"]  # of checkpoints before there were ranks: one state
         set_random_states([[random]] if isinstance(random, Tensor) else random, self._accelerator.device)

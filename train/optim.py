@@ -1,4 +1,4 @@
-"""What is optimised how: parameter groups, and the learning rate as a pure function of the step."""
+"""What is optimised how: optimisers and their parameter groups, and the learning rate as a pure function of the step."""
 
 from __future__ import annotations
 
@@ -6,11 +6,45 @@ from collections.abc import Iterable
 from math import cos, pi
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 # Names, between the dots of a parameter's own, that weight decay would pull away from what they mean: the state-space parameters of Mamba
 # (Gu and Dao 2023), gates, positions and learned queries, temperatures.
 UNDECAYED = frozenset({"A_log", "A_b_log", "D", "D_b", "dt_bias", "gate", "position", "queries", "near", "log_scale"})
+
+
+def optimisers(
+    named: Iterable[tuple[str, nn.Parameter]],
+    *,
+    rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    gate_rate: float = 1.0,
+    matrix_rate: float = 0.0,
+    fused: bool = False,
+) -> list[torch.optim.Optimizer]:
+    """AdamW over ``parameter_groups``; and where ``matrix_rate`` is above 0, Muon at ``matrix_rate`` times the rate over the matrices that
+    map vectors to vectors (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), which AdamW then leaves alone.
+
+    Muon's step has the same length in all directions of a matrix. What a text tower learns last, which word belongs to which thing, are
+    directions with small gradients: it needs a third of the texts (docs/pocket.md).
+    """
+    named = list(named)
+    matrices = [parameter for name, parameter in named if matrix_rate and parameter.requires_grad and _maps(name, parameter)]
+    taken = set(map(id, matrices))
+    groups = parameter_groups(((n, p) for n, p in named if id(p) not in taken), weight_decay=weight_decay, gate_rate=gate_rate)
+    made: list[torch.optim.Optimizer] = []
+    if groups or not matrices:
+        made.append(torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused))
+    if matrices:
+        made.append(torch.optim.Muon([{"params": matrices, "scale": matrix_rate}], lr=rate, weight_decay=weight_decay))
+    return made
+
+
+def _maps(name: str, parameter: nn.Parameter) -> bool:
+    """Whether it is a map: a table of vectors is none, and a step of one length in all directions would move words that were not read."""
+    return parameter.ndim == 2 and name.endswith("weight") and "embed" not in name
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float, gate_rate: float = 1.0) -> list[dict[str, Any]]:

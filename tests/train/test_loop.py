@@ -65,11 +65,12 @@ def test_two_runs_are_the_same_run(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "one", tmp_path / "other")
 
 
-@pytest.mark.parametrize("step", [1, 4, 7])
-def test_a_run_that_was_cut_short_ends_as_one_that_was_not(step: int, tmp_path: Path) -> None:
-    train(tmp_path / "whole")
-    train(tmp_path / "cut", stop_after=step)
-    train(tmp_path / "cut", resume=True)
+@pytest.mark.parametrize(("step", "matrix_rate"), [(1, 0.0), (4, 0.0), (7, 0.0), (4, 10.0)])
+def test_a_run_that_was_cut_short_ends_as_one_that_was_not(step: int, matrix_rate: float, tmp_path: Path) -> None:
+    config = replace(CONFIG, matrix_rate=matrix_rate)
+    train(tmp_path / "whole", config)
+    train(tmp_path / "cut", config, stop_after=step)
+    train(tmp_path / "cut", config, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -178,6 +179,7 @@ def test_new_settings_at_their_defaults_do_not_make_another_recipe() -> None:
     old = {name: value for name, value in asdict(CONFIG).items() if name not in FREE | LATER}
     assert _digest(CONFIG, "x") == hashlib.sha256(json.dumps([old, "x"], sort_keys=True).encode()).hexdigest()
     assert _digest(replace(CONFIG, gate_rate=2.0), "x") != _digest(CONFIG, "x")
+    assert _digest(replace(CONFIG, matrix_rate=2.0), "x") != _digest(CONFIG, "x")
     assert _digest(replace(CONFIG, gradient_checkpointing=True), "x") == _digest(CONFIG, "x")
 
 
@@ -227,7 +229,9 @@ def test_how_often_is_saved_may_change_on_resuming(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"accumulation": 0}, {"precision": "float16"}, {"patience": -1}, {"validate_every": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"accumulation": 0}, {"precision": "float16"}, {"patience": -1}, {"matrix_rate": -1}, {"validate_every": 0}]
+)
 def test_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
         LoopConfig(**({"steps": 1} | wrong))  # type: ignore[arg-type]

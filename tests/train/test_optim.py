@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vlm.train.optim import Average, learning_rate, parameter_groups
+from vlm.train.optim import Average, learning_rate, optimisers, parameter_groups
 
 
 def test_the_rate_warms_up_in_equal_steps_and_ends_at_the_floor() -> None:
@@ -43,6 +43,22 @@ def test_gates_learn_at_a_rate_of_their_own() -> None:
     groups = parameter_groups(module.named_parameters(), weight_decay=0.5, gate_rate=10.0)
     assert groups[-1] == {"params": [module.gate], "weight_decay": 0.0, "scale": 10.0}
     assert sum(len(group["params"]) for group in groups) == 7
+
+
+def test_muon_takes_the_maps_and_adamw_all_else() -> None:
+    module = nn.ModuleDict({"embed": nn.Embedding(3, 2), "odd": Odd()})
+    adamw, muon = optimisers(module.named_parameters(), rate=1e-3, weight_decay=0.5, betas=(0.9, 0.98), matrix_rate=10.0)
+    assert isinstance(muon, torch.optim.Muon)
+    assert [group["params"] for group in muon.param_groups] == [[module["odd"].linear.weight]]
+    assert muon.param_groups[0]["scale"] == 10.0
+    left = {id(p) for group in adamw.param_groups for p in group["params"]}
+    assert left == {id(p) for p in module.parameters() if p.requires_grad} - {id(module["odd"].linear.weight)}
+
+
+def test_without_a_rate_for_matrices_adamw_takes_all() -> None:
+    (only,) = optimisers(Odd().named_parameters(), rate=1e-3, weight_decay=0.5, betas=(0.9, 0.98))
+    assert isinstance(only, torch.optim.AdamW)
+    assert sum(len(group["params"]) for group in only.param_groups) == 6
 
 
 def test_the_average_forgets_the_first_weights_and_then_follows_slowly() -> None:
