@@ -7,7 +7,7 @@ thing teaches nothing about it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from vlm.encoders.base import TextCodec
 from vlm.errors import InputError
 from vlm.models.model import padded
-from vlm.models.reader import batch_of
+from vlm.models.reader import batch_of, no_footage
 from vlm.train.ranks import share
 from vlm.train.words import TextBank, Words
 from vlm.types import Features, Span
@@ -38,6 +38,7 @@ class Example:
         is_true: whether the video shows what the text says; None where that is not known, or no question of truth.
         is_answerable: whether the question can be answered from the video; None where that is not known.
         options: of a choice; empty for others. answer: the right option, or the answer in words; None where there is none.
+        is_unseen: whether the video is withheld; see ``unseen``.
     """
 
     video: int
@@ -51,10 +52,17 @@ class Example:
     is_answerable: bool | None = None
     options: tuple[str, ...] = ()
     answer: str | None = None
+    is_unseen: bool = False
 
     def __post_init__(self) -> None:
         if self.options and self.answer not in self.options:
             raise InputError(f"answer must be one of the options {list(self.options)}, got {self.answer!r} for {self.text!r}")
+
+
+def unseen(question: Example) -> Example:
+    """The question with its video withheld: all that can be learnt of it is what such a question suggests by itself, which is what
+    ``Reader.blind`` tells."""
+    return replace(question, is_unseen=True, spans=(), has_moments=False, levels={}, is_true=None, is_answerable=None)
 
 
 class FeatureSource(Protocol):
@@ -113,9 +121,10 @@ class Sight:
         """What is shown of video ``number``."""
         if self.name == "all":
             return features
+        if self.name == "none":
+            return no_footage(features)
         row = int(np.random.default_rng([number, 1]).integers(len(features.times)))
-        vectors = features.vectors[row : row + 1] if self.name == "frame" else np.zeros_like(features.vectors[:1])
-        return Features(vectors, features.times[row : row + 1], features.end)
+        return Features(features.vectors[row : row + 1], features.times[row : row + 1], features.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ class ExampleSource:
 
     Attributes:
         answers: the closed list of answers. codec: of open answers; None where no example has one.
+        unseen_share: of questions whose video is withheld.
     """
 
     examples: Sequence[Example]
@@ -135,6 +145,7 @@ class ExampleSource:
     answers: tuple[str, ...] = ()
     codec: TextCodec | None = None
     sight: Sight = Sight()
+    unseen_share: float = 0.0
     _cells: dict[str, list[list[int]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -167,14 +178,18 @@ class ExampleSource:
 
     def part(self, index: int, rank: int, ranks: int) -> Batch:
         """A rank's share of the examples as passes; options of a choice stay together."""
-        own = self.numbers(index)[share(self.batch_size, rank, ranks)]
-        return self.batch_of([self.examples[number] for number in own])
+        drawn = [self.examples[number] for number in self.numbers(index)]
+        is_unseen = np.random.default_rng([self.seed, index, 1]).random(self.batch_size) < self.unseen_share
+        given = [unseen(one) if hide and one.answer is not None else one for one, hide in zip(drawn, is_unseen, strict=True)]
+        return self.batch_of(given[share(self.batch_size, rank, ranks)])
 
     def batch_of(self, examples: Sequence[Example]) -> Batch:
         """Any examples as passes, in their order, options one after the other."""
         passes = passes_of(examples, self.answers)
-        shown = {video: self.sight.of(self.features[video], video) for video in {example.video for example in examples}}
-        videos = [shown[one.example.video] for one in passes]
+        none, shown = Sight("none"), {}
+        for video, is_unseen in {(example.video, example.is_unseen) for example in examples}:
+            shown[video, is_unseen] = (none if is_unseen else self.sight).of(self.features[video], video)
+        videos = [shown[one.example.video, one.example.is_unseen] for one in passes]
         frames, times, mask, durations = batch_of(videos)
         targets = [row_targets(one.example, features) for one, features in zip(passes, videos, strict=True)]
         foreground, spans, levels = (padded([target[part] for target in targets])[0] for part in range(3))

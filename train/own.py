@@ -172,7 +172,14 @@ class _Task:
         config, kinds = self._config, {example.kind for example in self._examples}
         shares = {kind: share for kind, share in SHARES.items() if kind in kinds}
         crossing = ExampleSource(
-            self._examples, self._views, self._bank, config.batch_examples, shares, seed=self._seed, answers=self._model.config.answers
+            self._examples,
+            self._views,
+            self._bank,
+            config.batch_examples,
+            shares,
+            seed=self._seed,
+            answers=self._model.config.answers,
+            unseen_share=config.unseen_share,
         )
         retrieval = StretchSource(self._shown, self._views, self._bank, config.same_text, config.batch_captions, self._seed)
         return {"crossing": crossing, "retrieval": retrieval}

@@ -54,6 +54,7 @@ class OwnConfig:
     Attributes:
         epochs: how often each row is seen; ``loop.steps`` is the most that this may come to.
         batch_captions: captions with their stretches that the adapters see at once. batch_examples: what the heads see at once.
+        unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
         retrieval_share: of batches that are for the adapters.
         negatives: sentences of other videos for each of a video. same_text: cosine from which on two sentences say the same, so that the
             one is not taken for untrue where the other is true.
@@ -65,6 +66,7 @@ class OwnConfig:
     epochs: int = 60
     batch_captions: int = 32
     batch_examples: int = 16
+    unseen_share: float = 0.1
     retrieval_share: float = 0.5
     negatives: int = 4
     same_text: float = 0.95
@@ -79,6 +81,6 @@ class OwnConfig:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_captions < 2 or self.negatives < 0 or not self.first_scale > 0:
             raise InputError(f"batch_captions must be at least 2, negatives at least 0 and first_scale above 0, got {self}")
-        for name, low in (("held_out", 0.0), ("retrieval_share", 0.0), ("same_text", -1.0)):
+        for name, low in (("held_out", 0.0), ("retrieval_share", 0.0), ("unseen_share", 0.0), ("same_text", -1.0)):
             if not low <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be in [{low:g}, 1), got {getattr(self, name)}")

@@ -43,6 +43,7 @@ class ExamplesConfig:
     Attributes:
         seed, worlds: how many worlds of the training split, and from which seed.
         batch: examples a batch. sight: how much of a video is shown; see Sight.
+        unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
         retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
     """
 
@@ -50,6 +51,7 @@ class ExamplesConfig:
     worlds: int = 800
     batch: int = 24
     sight: str = "all"
+    unseen_share: float = 0.1
     retrieval_share: float = 0.0
 
     def __post_init__(self) -> None:
@@ -57,8 +59,9 @@ class ExamplesConfig:
         for name in ("worlds", "batch"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.retrieval_share < 1:
-            raise InputError(f"retrieval_share must be in [0, 1), got {self.retrieval_share}")
+        for name in ("retrieval_share", "unseen_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 SECTIONS: dict[str, type[Any]] = {
@@ -136,6 +139,7 @@ def example_source(
         answers=ANSWERS,
         codec=text_codec(encoder),
         sight=Sight(config.sight),
+        unseen_share=config.unseen_share,
     )
 
 

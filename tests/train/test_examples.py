@@ -225,3 +225,27 @@ def test_texts_that_were_read_are_kept_and_are_what_they_were(tmp_path: Path) ->
         np.testing.assert_allclose(words.pooled.numpy(), Encoder().encode_text(["one two three", "x"]), atol=1e-3)
     TextBank(Counting(), ["another"], tmp_path)  # type: ignore[arg-type]
     assert Counting.calls == 7
+
+
+def test_questions_whose_video_is_withheld_teach_their_answer_and_nothing_else() -> None:
+    hidden = source(unseen_share=1.0)
+    for index in range(4):
+        asked = [EXAMPLES[number] for number in hidden.numbers(index)]
+        batch = hidden.batch(index)
+        rows = [one for one in passes_of(asked, hidden.answers)]
+        for row, one in enumerate(rows):
+            if one.example.answer is None:
+                assert batch.frames[row].abs().sum() > 0
+                continue
+            assert int(batch.mask[row].sum()) == 1
+            assert batch.frames[row].abs().sum() == 0
+            assert not batch.has_moments[row]
+            assert batch.is_answerable[row] == IGNORED
+            assert (batch.closed[row], batch.group[row] >= 0, batch.said_mask[row].any()) == (one.closed, one.group >= 0, one.is_open)
+    assert any(EXAMPLES[number].answer for index in range(4) for number in hidden.numbers(index))
+
+
+def test_which_videos_are_withheld_does_not_change_what_is_drawn() -> None:
+    plain, some = source(), source(unseen_share=0.5)
+    assert [plain.numbers(index) for index in range(3)] == [some.numbers(index) for index in range(3)]
+    assert torch.equal(some.batch(2).frames, some.batch(2).frames)

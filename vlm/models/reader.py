@@ -228,6 +228,11 @@ def batch_of(features: Sequence[Features]) -> tuple[Tensor, Tensor, Tensor, Tens
     return frames, times, mask, torch.tensor([one.end for one in features], dtype=torch.float64)
 
 
+def no_footage(features: Features) -> Features:
+    """What stands for a video that is withheld: one row of zeros as long as the whole."""
+    return Features(np.zeros_like(features.vectors[:1]), np.zeros(1), features.end)
+
+
 def check_features(features: Features) -> None:
     """Raises InputError where there is no row, or one is not finite."""
     if not len(features.times):
