@@ -33,5 +33,13 @@ class SkilledReader:
         """By the skill ``choose`` where there are options, else by ``answer``; raises as the reader whose turn it is."""
         return self._with("choose" if options else "answer").answer(question, features, options=options)
 
+    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
+        """By the reader that answers."""
+        return self._with("choose" if options else "answer").probability(question, text, features, options=options)
+
+    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
+        """By the reader that answers."""
+        return self._with("choose" if options else "answer").blind(question, features, options=options)
+
     def _with(self, skill: str) -> Reader:
         return self._trained if skill in self._skills else self._plain

@@ -253,6 +253,10 @@ class Answer:
 
     ``options`` are what could be answered with the share of each, best first; they sum to 1. ``answerable`` is the probability that the
     video shows what is asked, None where nothing was trained to tell. ``evidence`` are the moments that the answer rests on, best first.
+
+    Two figures say how far it can be trusted. ``prior`` is what the question alone suggests, shares as in ``options``; None where nothing
+    was trained to tell. ``faithfulness`` is how much of ``probability`` is lost when the evidence is taken out of the video, in [-1, 1]; None
+    where it was not measured, or nothing would be left.
     """
 
     text: str
@@ -260,6 +264,8 @@ class Answer:
     options: tuple[tuple[str, float], ...]
     evidence: tuple[Moment, ...]
     answerable: float | None = None
+    prior: tuple[tuple[str, float], ...] | None = None
+    faithfulness: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:

@@ -49,6 +49,12 @@ class Known:
         said = options[-1] if options else "blue"
         return Answer(text=said, probability=1.0, options=((said, 1.0),), evidence=())
 
+    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
+        raise NotImplementedError
+
+    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
+        raise NotImplementedError
+
 
 def test_what_a_reader_says_is_judged_by_the_nearest_span_and_the_second_of_its_peak() -> None:
     asked = [

@@ -70,6 +70,12 @@ class AnswerDecoder(nn.Module):
         return self._logits(out[:, memory.shape[1] :])
 
     @torch.inference_mode()
+    def probability(self, fused: Fused, summary: Tensor, tokens: Tensor) -> Tensor:
+        """The probability (b,) of saying ``tokens`` (b, q), each answer as long as the others and ending in ``end``."""
+        logits = self(fused, summary, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        return logits.log_softmax(dim=-1).gather(-1, tokens[..., None])[..., 0].sum(dim=1).exp()
+
+    @torch.inference_mode()
     def generate(self, fused: Fused, summary: Tensor, *, most_tokens: int = 16) -> tuple[Tensor, Tensor]:
         """The likeliest token after the other: tokens (b, q) int64, ``end`` from there on, and the probability (b,) of the whole answer.
 

@@ -22,6 +22,8 @@ from vlm.models.model import Crossing, VideoTextModel, padded
 from vlm.types import Answer, Features, Grounded, Moment
 
 MOST_MOMENTS = 10
+# An answer may rest on several moments (a count does), each at least so likely as this share of the likeliest.
+MOST_EVIDENCE, EVIDENCE_SHARE = 5, 0.5
 # Rows that are fused with texts at once.
 ROWS_AT_ONCE = 8192
 # CLIP's own inverse temperature: similarities of a video to options become shares by it. They are no calibrated probabilities.
@@ -46,6 +48,12 @@ class Reader(Protocol):
 
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
         """The answer, one of ``options`` where there are any."""
+
+    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
+        """How probable ``text`` is as the answer; it is one of ``options`` where there are any."""
+
+    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
+        """What the question alone suggests for a video of this length; None where nothing was trained to tell."""
 
 
 class PlainReader:
@@ -105,7 +113,16 @@ class PlainReader:
         scores = np.array([np.sort(one.curve)[-rows:].mean() for one in found], dtype=np.float64)
         shares = _softmax(OPTION_SCALE * scores)
         best = int(shares.argmax())
-        return Answer(text=options[best], probability=float(shares[best]), options=_ranked(options, shares), evidence=found[best].moments)
+        evidence = found[best].moments[:1]
+        return Answer(text=options[best], probability=float(shares[best]), options=_ranked(options, shares), evidence=evidence)
+
+    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
+        """The share of an option; raises as ``answer``."""
+        return dict(self.answer(question, features, options=options).options)[text]
+
+    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
+        """None: all options are alike to an encoder that sees nothing."""
+        return None
 
 
 class TrainedReader:
@@ -166,7 +183,8 @@ class TrainedReader:
         cross = self._model.cross()
         fused, ground, summary, durations = self._read([question], features)
         answerable = float(cross.abstain(summary).sigmoid()[0])
-        evidence = tuple(Moment(span, score) for span, score in best_spans(ground, durations, most=3)[0])
+        shown = best_spans(ground, durations, most=MOST_EVIDENCE)[0]
+        evidence = tuple(Moment(span, score) for span, score in shown if score >= EVIDENCE_SHARE * shown[0][1])
         if options:
             check_options(options)
             ranked = self._chosen(cross, question, options, summary, features)
@@ -174,6 +192,28 @@ class TrainedReader:
             ranked = self._open(cross, fused, summary)
         text, probability = ranked[0]
         return Answer(text=text, probability=probability, options=ranked, evidence=evidence, answerable=answerable)
+
+    @torch.inference_mode()
+    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
+        """The share of an option or of an answer of the closed list; of other words, how probable the decoder is to say them.
+
+        Raises:
+            QueryError: the words are none of these, and there is no decoder. InputError: as ``answer``.
+        """
+        check_features(features)
+        cross = self._model.cross()
+        if options or (cross.closed is not None and text in cross.closed.answers):
+            return dict(self.answer(question, features, options=options).options)[text]
+        codec = text_codec(self._encoder)
+        if cross.decoder is None or codec is None:
+            raise QueryError(f"this model has no words of its own to say {text!r} with: give it options (--choices)")
+        fused, _, summary, _ = self._read([question], features)
+        tokens = torch.tensor([[*codec.encode(text), codec.end]], device=self._device)
+        return float(cross.decoder.probability(fused, summary, tokens)[0])
+
+    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
+        """The answer to a video that is withheld, which training has shown among others; raises as ``answer``."""
+        return self.answer(question, no_footage(features), options=options)
 
     def _chosen(
         self, cross: Crossing, question: str, options: Sequence[str], summary: Tensor, features: Features

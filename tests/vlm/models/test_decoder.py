@@ -50,6 +50,15 @@ def test_what_is_generated_is_the_likeliest_of_whole_passes() -> None:
         assert float(probability[item]) == pytest.approx(chance, rel=1e-3)
 
 
+def test_the_probability_of_what_is_generated_is_the_one_that_it_was_generated_with() -> None:
+    made, given = decoder(), fused(b=1)
+    found, probability = made.generate(given, summary(1), most_tokens=6)
+    assert float(made.probability(given, summary(1), found)[0]) == pytest.approx(float(probability[0]), rel=1e-3)
+    other = found.clone()
+    other[0, 0] = (other[0, 0] + 1) % CONFIG.vocabulary_size
+    assert float(made.probability(given, summary(1), other)[0]) < float(probability[0])
+
+
 def test_pads_of_an_answer_change_nothing() -> None:
     made, given = decoder(), fused()
     tokens, mask = torch.tensor([[4, 5, 3], [6, 3, 0]]), torch.tensor([[True] * 3, [True, True, False]])

@@ -121,6 +121,26 @@ def test_a_trained_reader_answers_from_its_list_or_from_options() -> None:
         assert 0 < answer.answerable < 1
 
 
+def test_a_share_can_be_asked_for_by_itself() -> None:
+    for reader in (PlainReader(WordEncoder()), trained()):
+        chosen = reader.answer("is it a", SHOWN, options=["dog", "cat"])
+        for text, share in chosen.options:
+            assert reader.probability("is it a", text, SHOWN, options=["dog", "cat"]) == pytest.approx(share)
+    closed = trained()
+    assert closed.probability("is it a dog", "yes", SHOWN) == pytest.approx(dict(closed.answer("is it a dog", SHOWN).options)["yes"])
+    with pytest.raises(QueryError, match=r"'a sheep'.*--choices"):
+        closed.probability("what is it", "a sheep", SHOWN)
+
+
+def test_what_a_question_alone_suggests_does_not_depend_on_what_is_shown() -> None:
+    reader, other = trained(), video(("cat", 30))
+    one, two = reader.blind("is it a", SHOWN, options=["dog", "cat"]), reader.blind("is it a", other, options=["dog", "cat"])
+    assert one is not None
+    assert two is not None
+    assert one.options == two.options
+    assert PlainReader(WordEncoder()).blind("is it a", SHOWN, options=["dog", "cat"]) is None
+
+
 def test_who_cannot_speak_says_what_can_be_done() -> None:
     with pytest.raises(QueryError, match=r"--choices.*--answerer.*vlm train"):
         PlainReader(WordEncoder()).answer("what is it", SHOWN)
