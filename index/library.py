@@ -15,14 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
-from vlm.encoders.base import Encoder, WindowEncoder
-from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itself
-from vlm.encoders.threads import one_thread
-from vlm.errors import EncoderMismatch, InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError, UnknownEncoder
-from vlm.index import catalog, passport, segments
+from vlm.encoders.base import Encoder
+from vlm.errors import InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError
+from vlm.index import catalog
 from vlm.index.database import FILE_NAME
-from vlm.index.lock import WriterLock
-from vlm.index.model import SKILLS, ModelSlot, Progress
+from vlm.index.equipment import Equipment
+from vlm.index.model import Progress
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
 from vlm.index.scan import PathLike, scan
 from vlm.index.store import Store
@@ -30,11 +28,8 @@ from vlm.types import Features, Thumbnail
 from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
-    from vlm.index.cache import EncodeTexts, IndexCache
     from vlm.models.model import VideoTextModel
     from vlm.models.reader import Reader
-
-DEFAULT_SAMPLING = "every:1"
 
 
 class Library:
@@ -47,16 +42,7 @@ class Library:
         self, store: Store, *, encoder: str | Encoder | None, sampling: str | Sampling | None, device: str, index_device: str
     ) -> None:
         self._store = store
-        self._wanted_encoder = encoder
-        self._wanted_sampling = None if sampling is None else Sampling.parse(str(sampling))
-        self._device = device
-        self._index_device = index_device
-        self._lock = WriterLock(store.folder)
-        self._slot = ModelSlot(store)
-        self._passport: passport.Passport | None = None
-        self._encoder: Encoder | None = None
-        self._cache: IndexCache | None = None
-        self._texts_checked = False
+        self._gear = Equipment(store, encoder=encoder, sampling=sampling, device=device, index_device=index_device)
 
     @classmethod
     def open(
@@ -90,7 +76,7 @@ class Library:
 
     def close(self) -> None:
         """Gives the files back; harmless when repeated."""
-        self._lock.release()
+        self._gear.lock.release()
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -107,7 +93,7 @@ class Library:
     @property
     def encoder_spec(self) -> str | None:
         """The encoder that the library was made with; None before the first ``add``."""
-        held = self._read_passport()
+        held = self._gear.read_passport()
         return None if held is None else held.encoder
 
     def add(
@@ -130,24 +116,21 @@ class Library:
         """
         from vlm.index.add import Adder
 
-        self._refuse_read_only()
-        self._refuse_other_sampling()
+        self._gear.refuse_read_only()
+        self._gear.refuse_other_sampling()
         found = scan(paths)
-        with self._lock.held():
-            adder = Adder(self._store, self._prepare_adding, retry=retry, deadline_seconds=deadline_seconds, on_event=on_event)
+        with self._gear.lock.held():
+            adder = Adder(self._store, self._gear.prepare_adding, retry=retry, deadline_seconds=deadline_seconds, on_event=on_event)
             report = adder.run(found)
-            if not report.interrupted and self._read_passport() is not None:
-                report = replace(report, warnings=(*report.warnings, *self._refresh_index()))
+            if not report.interrupted and self._gear.read_passport() is not None:
+                report = replace(report, warnings=(*report.warnings, *self._gear.refresh_index()))
         return report
 
     def estimate(self, paths: PathLike | Iterable[PathLike]) -> AddEstimate:
         """What ``add`` of the same paths would cost here; downloads nothing and writes nothing."""
         from vlm.index.estimate import estimate
 
-        held = self._read_passport()
-        spec = self._spec_to_load()
-        sampling = Sampling.parse(held.sampling) if held is not None else self._wanted_sampling or Sampling.parse(DEFAULT_SAMPLING)
-        return estimate(self._store, scan(paths), spec, sampling, device=self._device)
+        return estimate(self._store, scan(paths), self._gear.spec_to_load(), self._gear.sampling(), device=self._gear.device)
 
     def search(self, query: str, *, top_k: int = 10, group_by: Literal["video", "segment"] = "video") -> SearchResult:
         """The ``top_k`` best stretches for ``query``, best first: one per video, or several (``group_by="segment"``).
@@ -160,20 +143,17 @@ class Library:
 
         checked_query(query)
         begin = time.perf_counter()
-        if self._read_passport() is None or not self._store.has_segments():
+        if self._gear.read_passport() is None or not self._store.has_segments():
             raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
         encoder = self.load_encoder()
         loaded = time.perf_counter()
-        if not self._texts_checked:
-            with one_thread():
-                passport.check_texts(self._held_passport(), encoder)
-            self._texts_checked = True
+        self._gear.checked_texts()
         checked = time.perf_counter()
-        held = self._slot.held()
+        held = self._gear.slot.held()
         while True:
-            embed = self._text_vectors(encoder)
-            index = self._index_cache().current(probe_texts=embed)
-            if (now := self._slot.held()) == held:
+            embed = self._gear.text_vectors(encoder)
+            index = self._gear.index_cache().current(probe_texts=embed)
+            if (now := self._gear.slot.held()) == held:
                 break
             held = now  # another process has just changed the model, and with it the vectors
         opened = time.perf_counter()
@@ -212,8 +192,8 @@ class Library:
     def remove(self, video_ids: int | Sequence[int]) -> int:
         """Removes videos from the library (never the files). Returns how many; raises UnknownVideo before removing any."""
         wanted = [video_ids] if isinstance(video_ids, int) else list(dict.fromkeys(video_ids))
-        self._refuse_read_only()
-        with self._lock.held():
+        self._gear.refuse_read_only()
+        with self._gear.lock.held():
             for video_id in wanted:
                 self.video(video_id)
             with self._store.transaction():
@@ -227,35 +207,35 @@ class Library:
 
     def stats(self) -> LibraryStats:
         """Sizes, and what the library was made with."""
-        model = self._slot.held()
-        return catalog.stats(self._store, self._read_passport(), self._index_cache(), model=None if model is None else model.name)
+        model = self._gear.slot.held()
+        return catalog.stats(self._store, self._gear.read_passport(), self._gear.index_cache(), model=None if model is None else model.name)
 
     def verify(self) -> list[str]:
         """Everything that is wrong with the files of the library, one sentence each; empty when all is well."""
-        held = self._read_passport()
+        held = self._gear.read_passport()
         problems = self._store.problems()
         if held is not None:
             problems += catalog.vector_problems(self._store, held.dim)
-            problems += self._index_cache().problems()
-            problems += self._slot.problems(held)
+            problems += self._gear.index_cache().problems()
+            problems += self._gear.slot.problems(held)
         return problems
 
     def compact(self) -> None:
         """Gives the space of removed and unfinished videos back to the disk."""
-        self._refuse_read_only()
-        with self._lock.held():
+        self._gear.refuse_read_only()
+        with self._gear.lock.held():
             self._store.compact()
-            self._slot.sweep()
-            if self._read_passport() is not None:
-                self._refresh_index()
+            self._gear.slot.sweep()
+            if self._gear.read_passport() is not None:
+                self._gear.refresh_index()
 
     def rebuild(self) -> None:
         """Cuts all videos into segments again from their stored features, and builds the vector index anew. Decodes nothing."""
-        self._refuse_read_only()
-        with self._lock.held():
-            catalog.cut_again(self._store, self._pool())
-            if self._read_passport() is not None:
-                self._index_cache().rebuild(probe_texts=self._probe_texts())
+        self._gear.refuse_read_only()
+        with self._gear.lock.held():
+            catalog.cut_again(self._store, self._gear.pool())
+            if self._gear.read_passport() is not None:
+                self._gear.index_cache().rebuild(probe_texts=self._gear.probe_texts())
 
     def load_encoder(self) -> Encoder:
         """The library's encoder, loaded once.
@@ -263,14 +243,7 @@ class Library:
         Raises:
             EncoderError: it is not here, or is another one than the library's.
         """
-        if self._encoder is None:
-            wanted = self._spec_to_load()
-            encoder = load_encoder(wanted, device=self._device) if isinstance(wanted, str) else wanted
-            held = self._read_passport()
-            if held is not None:
-                passport.check_fingerprint(held, encoder)
-            self._encoder = encoder
-        return self._encoder
+        return self._gear.load_encoder()
 
     @property
     def model(self) -> VideoTextModel | None:
@@ -279,8 +252,7 @@ class Library:
         Raises:
             WeightsUnavailable, EncoderMismatch: it is missing, damaged, or made for another encoder; says how to go on.
         """
-        held = self._read_passport()
-        return None if held is None else self._slot.load(held)
+        return self._gear.model
 
     def reader(self) -> Reader:
         """What grounds sentences and answers questions over ``features``: the trained model for what it was found to do better, and the
@@ -289,15 +261,7 @@ class Library:
         Raises:
             EncoderError: the encoder or the model is not here, or is another one than the library's.
         """
-        from vlm.index.reader import SkilledReader
-        from vlm.models.reader import PlainReader, TrainedReader
-
-        encoder, model, held = self.load_encoder(), self.model, self._slot.held()
-        plain = PlainReader(encoder)
-        if model is None or held is None:
-            return plain
-        trained = TrainedReader(encoder, model, device=self._model_device())
-        return trained if set(held.skills) == set(SKILLS) else SkilledReader(trained, plain, held.skills)
+        return self._gear.reader()
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
         """Takes a copy of a trained model into the library and pools all segments anew by it; gives its name there. Decodes nothing.
@@ -309,124 +273,24 @@ class Library:
             InputError: no such folder, or nothing has been added yet. WeightsUnavailable: the folder holds no sound model.
             EncoderMismatch: the model was made for another encoder. LibraryBusy, LibraryReadOnly, LibraryFull: nothing has changed.
         """
-        self._refuse_read_only()
-        held = self._read_passport()
+        self._gear.refuse_read_only()
+        held = self._gear.read_passport()
         if held is None:
             raise InputError(f"library {str(self.path)!r} holds no video yet, and no model can be its own: vlm add VIDEOS first")
-        with self._lock.held():
+        with self._gear.lock.held():
             source = Path(os.fsdecode(folder)).expanduser()
-            attached = self._slot.attach(source, held, device=self._model_device(), on_progress=on_progress)
-            self._index_cache().rebuild(probe_texts=self._probe_texts())
+            attached = self._gear.slot.attach(source, held, device=self._gear.model_device(), on_progress=on_progress)
+            self._gear.index_cache().rebuild(probe_texts=self._gear.probe_texts())
         return attached.name
 
     def detach(self, *, on_progress: Progress | None = None) -> str | None:
         """Takes the trained model out and pools all segments by the mean again; gives its name, None where there was none."""
-        self._refuse_read_only()
-        with self._lock.held():
-            gone = self._slot.detach(on_progress=on_progress)
+        self._gear.refuse_read_only()
+        with self._gear.lock.held():
+            gone = self._gear.slot.detach(on_progress=on_progress)
             if gone is not None:
-                self._index_cache().rebuild(probe_texts=self._probe_texts())
+                self._gear.index_cache().rebuild(probe_texts=self._gear.probe_texts())
         return None if gone is None else gone.name
-
-    # What stands behind it
-
-    def _read_passport(self) -> passport.Passport | None:
-        if self._passport is None:
-            text = self._store.meta("passport")
-            self._passport = None if text is None else passport.Passport.from_json(str(text))
-        return self._passport
-
-    def _held_passport(self) -> passport.Passport:
-        held = self._read_passport()
-        assert held is not None
-        return held
-
-    def _spec_to_load(self) -> str | Encoder:
-        """What to load: what the caller named, else the library's own, else the default."""
-        if self._wanted_encoder is not None:
-            return self._wanted_encoder
-        held = self._read_passport()
-        if held is None:
-            return DEFAULT_ENCODER
-        if not reopens_by_itself(held.encoder):
-            raise UnknownEncoder(
-                f"library {str(self.path)!r} was made with the plug-in {held.encoder!r}, and a library never runs code of its own choice: "
-                f"name it again with --encoder {held.encoder}"
-            )
-        return held.encoder
-
-    def _refuse_other_sampling(self) -> None:
-        held = self._read_passport()
-        if held is not None and self._wanted_sampling is not None and str(self._wanted_sampling) != held.sampling:
-            raise EncoderMismatch(
-                f"library {str(self.path)!r} samples {held.sampling}, not {self._wanted_sampling}: features of both cannot stand side "
-                "by side. Leave the option out, or add to a new library"
-            )
-
-    def _prepare_adding(self) -> tuple[Encoder, Sampling, segments.Pool]:
-        """The encoder, found to be the library's own, the sampling, and what pools; the passport is written where there is none."""
-        encoder = self.load_encoder()
-        held = self._read_passport()
-        if held is None:
-            sampling = self._wanted_sampling or Sampling.parse(DEFAULT_SAMPLING)
-            if isinstance(encoder, WindowEncoder):
-                grid = encoder.window
-                sampling = Sampling.parse(f"windows:{grid.frames}/{grid.seconds:g}/{grid.stride:g}")
-            issued = passport.issue(encoder, str(sampling))
-            with self._store.transaction():
-                self._store.set_meta("passport", issued.to_json())
-            self._passport = issued
-            return encoder, sampling, self._pool()
-        passport.check_frames(held, encoder)
-        return encoder, Sampling.parse(held.sampling), self._pool()
-
-    def _pool(self) -> segments.Pool:
-        """The trained model's adapter, or the mean where there is no model."""
-        model = self.model
-        if model is None:
-            return segments.pool
-        from vlm.index.adapted import AdapterPool
-
-        return AdapterPool(model, device=self._model_device())
-
-    def _text_vectors(self, encoder: Encoder) -> EncodeTexts:
-        """What makes vectors of texts that can be compared with the segments'."""
-        model = self.model
-        if model is None:
-            return encoder.encode_text
-        from vlm.models.reader import TrainedReader
-
-        return TrainedReader(encoder, model, device=self._model_device()).embed_texts
-
-    def _model_device(self) -> str:
-        """Where the trained model runs: on the encoder's GPU, where it has one."""
-        device = str(getattr(self._encoder, "device", "cpu"))
-        return device if device.startswith("cuda") else "cpu"
-
-    def _index_cache(self) -> IndexCache:
-        from vlm.index.cache import IndexCache
-
-        if self._cache is None:
-            held = self._read_passport()
-            self._cache = IndexCache(self._store, self._lock, dim=None if held is None else held.dim, device=self._index_device)
-        elif self._cache.dim is None and (held := self._read_passport()) is not None:
-            self._cache.dim = held.dim
-        return self._cache
-
-    def _probe_texts(self) -> EncodeTexts | None:
-        return None if self._encoder is None else self._text_vectors(self._encoder)
-
-    def _refresh_index(self) -> list[str]:
-        """Brings the vector index up to date and saves it. It is a cache: failing to save it loses nothing, but is told."""
-        try:
-            self._index_cache().current(probe_texts=self._probe_texts(), save=True)
-        except OSError as error:
-            return [f"the vector index could not be saved ({error}); searches build it anew until it can"]
-        return []
-
-    def _refuse_read_only(self) -> None:
-        if self._store.read_only:
-            raise LibraryReadOnly(f"library {str(self.path)!r} cannot be written: it was opened read-only, or its folder is")
 
 
 def _make_folder(folder: Path) -> None:

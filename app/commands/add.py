@@ -167,7 +167,8 @@ def _estimate(found: Scan, paths: list[str], folder: Path, encoder: str | None, 
     from vlm.encoders.registry import DEFAULT_ENCODER
     from vlm.errors import LibraryNotFound
     from vlm.index.estimate import estimate
-    from vlm.index.library import DEFAULT_SAMPLING, Library
+    from vlm.index.equipment import DEFAULT_SAMPLING
+    from vlm.index.library import Library
     from vlm.video.sample import Sampling
 
     try:

@@ -232,7 +232,7 @@ def test_questions_whose_video_is_withheld_teach_their_answer_and_nothing_else()
     for index in range(4):
         asked = [EXAMPLES[number] for number in hidden.numbers(index)]
         batch = hidden.batch(index)
-        rows = [one for one in passes_of(asked, hidden.answers)]
+        rows = passes_of(asked, hidden.answers)
         for row, one in enumerate(rows):
             if one.example.answer is None:
                 assert batch.frames[row].abs().sum() > 0

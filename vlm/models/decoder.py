@@ -73,7 +73,8 @@ class AnswerDecoder(nn.Module):
     def probability(self, fused: Fused, summary: Tensor, tokens: Tensor) -> Tensor:
         """The probability (b,) of saying ``tokens`` (b, q), each answer as long as the others and ending in ``end``."""
         logits = self(fused, summary, tokens, torch.ones_like(tokens, dtype=torch.bool))
-        return logits.log_softmax(dim=-1).gather(-1, tokens[..., None])[..., 0].sum(dim=1).exp()
+        found: Tensor = logits.log_softmax(dim=-1).gather(-1, tokens[..., None])[..., 0].sum(dim=1).exp()
+        return found
 
     @torch.inference_mode()
     def generate(self, fused: Fused, summary: Tensor, *, most_tokens: int = 16) -> tuple[Tensor, Tensor]:
