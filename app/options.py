@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import platformdirs
 import typer
 
 from vlm.app.console import hint
+
+if TYPE_CHECKING:
+    from vlm.index.library import Library
+    from vlm.types import Span
+
+_TIME = r"(?:\d+:)?(?:\d+:)?\d+(?:\.\d+)?"
+_STRETCH = re.compile(rf"({_TIME})\s*-\s*({_TIME})")
 
 LIBRARY_VARIABLE = "VLM_LIBRARY"
 
@@ -32,6 +43,10 @@ DeviceOption = Annotated[str, typer.Option("--device", metavar="DEVICE", help="W
 IndexDeviceOption = Annotated[
     str, typer.Option("--index-device", metavar="DEVICE", help="Where the vector index is searched: auto, cpu or cuda:N.")
 ]
+WithinOption = Annotated[
+    str | None,
+    typer.Option("--within", metavar="START-END", help="Only this stretch of the video: seconds, or m:ss, or h:mm:ss, as in 1:05-2:30."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON (docs/json.md) instead of a table.")]
 VideosArgument = Annotated[
     list[str] | None,
@@ -53,3 +68,46 @@ def library_folder(named: str | None) -> Path:
     folder = default_library_folder()
     hint(f"library: {folder} (the default; name another with --library or {LIBRARY_VARIABLE})")
     return folder
+
+
+@contextmanager
+def video_library(named: str | None, video: str, *, encoder: str | None, device: str) -> Iterator[Library]:
+    """The library that a video is asked through. A file needs none: where there is no library, it is read by ``encoder``, and nothing is
+    left behind.
+    """
+    from vlm.index.database import FILE_NAME
+    from vlm.index.library import Library
+
+    folder = library_folder(named)
+    if (folder / FILE_NAME).exists() or named is not None or not Path(video).is_file():
+        with Library.open(folder, encoder=encoder, device=device, create=False) as held:
+            yield held
+        return
+    with tempfile.TemporaryDirectory() as empty, Library.open(Path(empty) / "library", encoder=encoder, device=device) as held:
+        yield held
+
+
+def stretch_of(text: str | None) -> Span | None:
+    """The span that ``--within`` means.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    from vlm.types import Span
+
+    if text is None:
+        return None
+    found = _STRETCH.fullmatch(text.strip())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no stretch of time: write START-END, as in 12-20.5 or 1:05-2:30", param_hint="--within")
+    start, end = (_seconds(part) for part in found.groups())
+    if end <= start:
+        raise typer.BadParameter(f"{text!r} ends before it begins", param_hint="--within")
+    return Span(start, end)
+
+
+def _seconds(text: str) -> float:
+    total = 0.0
+    for part in text.split(":"):
+        total = 60 * total + float(part)
+    return total

@@ -24,10 +24,12 @@ from vlm.index.model import Progress
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
 from vlm.index.scan import PathLike, scan
 from vlm.index.store import Store
-from vlm.types import Features, Thumbnail
+from vlm.types import Features, Grounded, Span, Thumbnail
 from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
+    from vlm.index.ask import Asked
+    from vlm.index.footage import Footage
     from vlm.models.model import VideoTextModel
     from vlm.models.reader import Reader
 
@@ -262,6 +264,60 @@ class Library:
             EncoderError: the encoder or the model is not here, or is another one than the library's.
         """
         return self._gear.reader()
+
+    def footage(self, video: int | PathLike, *, on_progress: Callable[[float], None] | None = None) -> Footage:
+        """A video's features, ready to be asked: stored ones by id or path, or those of any other file, which is read now and stored
+        nowhere. ``on_progress`` hears how many seconds of a file have been read.
+
+        Raises:
+            UnknownVideo: no such id and no such file. VideoError: the file cannot be used. EncoderError: the encoder is not here.
+        """
+        from vlm.index import footage
+
+        if isinstance(video, int):
+            return footage.stored(self._store, video)
+
+        def read(path: str) -> Footage:
+            return footage.read_file(path, self.load_encoder(), self._gear.sampling(), on_progress=on_progress)
+
+        return footage.found(self._store, os.fsdecode(video), read)
+
+    def ground(self, texts: Sequence[str], video: int | PathLike | Footage, *, within: Span | None = None) -> list[Grounded]:
+        """Where in a video each text is true; all texts against one reading of the video. ``within`` looks at a stretch alone.
+
+        Raises:
+            QueryError: a text is empty or too long. SpanError: the stretch holds no frame. UnknownVideo, VideoError, EncoderError.
+        """
+        from vlm.index.footage import Footage
+        from vlm.index.search import checked_query
+
+        sentences = [checked_query(text) for text in texts]
+        found = video if isinstance(video, Footage) else self.footage(video)
+        part = found if within is None else found.within(within)
+        return [part.on_its_clock(one) for one in self.reader().ground(sentences, part.features)]
+
+    def ask(
+        self, question: str, video: int | PathLike | Footage | None = None, *, choices: Sequence[str] = (), within: Span | None = None
+    ) -> Asked:
+        """The answer to a question about a video, a stretch of it (``within``), or, without ``video``, the library's best videos for it.
+
+        Raises:
+            QueryError: the question is empty or too long, or cannot be answered without ``choices``. InputError: choices that leave no
+            choice, or a stretch of no video. SpanError, UnknownVideo, VideoError, EncoderError: as ``ground``.
+        """
+        from vlm.index.ask import ask, found_for
+        from vlm.index.footage import Footage
+        from vlm.index.search import checked_query
+
+        sentence = checked_query(question)
+        if video is None:
+            if within is not None:
+                raise InputError("a stretch needs the video that it is of: name the video, or leave the stretch out")
+            found: Iterable[Footage] = found_for(sentence, choices, self.search, self.footage)
+        else:
+            one = video if isinstance(video, Footage) else self.footage(video)
+            found = [one if within is None else one.within(within)]
+        return ask(self.reader(), sentence, found, choices=choices)
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
         """Takes a copy of a trained model into the library and pools all segments anew by it; gives its name there. Decodes nothing.

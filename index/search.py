@@ -43,11 +43,13 @@ def checked_query(query: str) -> str:
     """The query without outer white space.
 
     Raises:
-        QueryError: it is empty, or longer than any encoder reads.
+        QueryError: it is empty, of punctuation alone, or longer than any encoder reads.
     """
     text = " ".join(query.split())
     if not text:
         raise QueryError("the query is empty: say what should be seen, for example 'a dog jumps over a fence'")
+    if not any(unicodedata.category(character)[0] in "LN" or unicodedata.category(character) == "So" for character in text):
+        raise QueryError(f"the query {query!r} is punctuation alone: say what should be seen, for example 'a dog jumps over a fence'")
     if (words := len(text.split(" "))) > MAX_QUERY_WORDS:
         raise QueryError(
             f"the query has {words:,} words, at most {MAX_QUERY_WORDS} are taken (encoders read about 50): "

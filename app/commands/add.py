@@ -166,8 +166,8 @@ def _estimate(found: Scan, paths: list[str], folder: Path, encoder: str | None, 
     """The cost of adding; where there is no library yet, none is made for it."""
     from vlm.encoders.registry import DEFAULT_ENCODER
     from vlm.errors import LibraryNotFound
-    from vlm.index.estimate import estimate
     from vlm.index.equipment import DEFAULT_SAMPLING
+    from vlm.index.estimate import estimate
     from vlm.index.library import Library
     from vlm.video.sample import Sampling
 

@@ -1,0 +1,92 @@
+"""``vlm ground``: where in a video a sentence is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vlm.app.console import emit_json, emit_row, note, results_go_to_people, warn
+from vlm.app.exits import ExitCode
+from vlm.app.options import DeviceOption, EncoderOption, JsonOption, LibraryOption, WithinOption, stretch_of, video_library
+from vlm.app.render import Column, print_table, stretch
+
+if TYPE_CHECKING:
+    from vlm.types import Grounded
+
+
+def ground(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What is to be found, in words.")],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="A video of the library, by id or path, or any other file.")],
+    also: Annotated[list[str] | None, typer.Option("--also", metavar="QUERY", help="Another query; may be given again.")] = None,
+    within: WithinOption = None,
+    top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, max=10, metavar="N", help="How many moments of each query.")] = 3,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the curves into a new PNG.")] = None,
+    library: LibraryOption = None,
+    encoder: EncoderOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Find the moments of one video that a sentence describes.
+
+    The video is read once for all queries. The score is a probability where the library has a model that was trained to find moments, else
+    how far the moment stands out from the rest of the video, in standard errors.
+    """
+    from vlm.app import schemas_ask
+
+    span = stretch_of(within)
+    if plot is not None:
+        from vlm.app.sheet import check_free
+
+        check_free(plot)
+    with video_library(library, video, encoder=encoder, device=device) as held:
+        footage = held.footage(video)
+        if span is not None:
+            footage = footage.within(span)
+        found = held.ground([query, *(also or ())], footage)
+    is_probability = all(one.presence is not None for one in found)
+    times = footage.features.times + footage.offset_seconds
+    if plot is not None:
+        from vlm.app.plot import write_plot
+
+        write_plot(plot, footage.path or f"video {footage.video_id}", times, footage.offset_seconds + footage.features.end, found)
+    if as_json:
+        emit_json(
+            schemas_ask.GroundOutput(
+                video=schemas_ask.FootageOutput.of(footage),
+                score="probability" if is_probability else "contrast",
+                times=times.tolist(),
+                queries=[schemas_ask.GroundedOutput.of(one, most=top_k) for one in found],
+                warnings=list(footage.notes),
+            )
+        )
+    else:
+        _print_moments(found, top_k)
+    for warning in footage.notes:
+        warn(warning)
+    if plot is not None:
+        note(f"plot: {plot}")
+    if not any(one.moments for one in found):
+        raise typer.Exit(ExitCode.NO_HIT)
+
+
+def _print_moments(found: list[Grounded], top_k: int) -> None:
+    several = len(found) > 1
+    rows = [(one, rank, moment) for one in found for rank, moment in enumerate(one.moments[:top_k], start=1)]
+    if not results_go_to_people():
+        for one, rank, moment in rows:
+            emit_row(rank, f"{moment.score:.4f}", f"{moment.span.start:.3f}", f"{moment.span.end:.3f}", one.text)
+        return
+    columns = [Column("#", numbers=True), Column("score", numbers=True), Column("time"), *([Column("query")] if several else [])]
+    print_table(
+        columns,
+        [
+            [str(rank), f"{moment.score:.3f}", stretch(moment.span.start, moment.span.end), *([one.text] if several else [])]
+            for one, rank, moment in rows
+        ],
+        paths=False,
+    )
+    for one in found:
+        if one.presence is not None:
+            note(f"the video shows {one.text!r} with probability {one.presence:.2f}")

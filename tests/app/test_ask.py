@@ -1,0 +1,89 @@
+"""``vlm ground`` and ``vlm ask`` as people and programs run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.app.running import Vlm
+from tests.index.test_attach import save_model
+from vlm import Library
+
+
+@pytest.fixture
+def two(colour_videos: Path) -> Path:
+    return colour_videos / "blue then white.mp4"
+
+
+def test_moments_are_tab_separated_when_piped(vlm: Vlm, colour_library: Path, two: Path, blocks: str):
+    rows = vlm("ground", "white", two, "--also", "blue", "-k", 1, "-l", colour_library, "-e", blocks).rows()
+    assert [(row[0], row[2], row[3], row[4]) for row in rows] == [("1", "8.000", "16.000", "white"), ("1", "0.000", "8.000", "blue")]
+    assert all(float(row[1]) > 3 for row in rows)
+
+
+def test_a_file_needs_no_library(vlm: Vlm, two: Path, blocks: str, tmp_path: Path):
+    done = vlm("ground", "white", two, "-e", blocks, "-k", 1)
+    assert done.rows()[0][2:4] == ["8.000", "16.000"]
+    assert not (tmp_path / "data" / "vlm" / "library").exists()
+
+
+def test_curves_can_be_drawn_and_are_never_drawn_over(vlm: Vlm, colour_library: Path, two: Path, blocks: str, tmp_path: Path):
+    target = tmp_path / "curves.png"
+    command = ("ground", "white", two, "-l", colour_library, "-e", blocks, "--plot", target)
+    assert f"plot: {target}" in vlm(*command).err
+    with Image.open(target) as picture:
+        assert picture.width > 800
+        assert len(set(picture.convert("RGB").getdata())) > 20
+    assert "never overwritten" in vlm(*command, code=1).err
+
+
+def test_grounding_as_json(vlm: Vlm, colour_library: Path, two: Path, blocks: str):
+    done = vlm("ground", "white", two, "-l", colour_library, "-e", blocks, "--within", "0:06-12", "-k", 2, "--json")
+    found = json.loads(done.out)
+    assert (found["schema"], found["score"]) == ("vlm.ground/1", "contrast")
+    assert (found["video"]["path"], found["video"]["start"], found["video"]["end"]) == (str(two), 6.0, 12.0)
+    assert found["times"] == [6.0, 7.0, 8.0, 9.0, 10.0, 11.0]
+    (one,) = found["queries"]
+    assert (one["query"], one["presence"], len(one["curve"])) == ("white", None, 6)
+    assert (one["moments"][0]["start"], one["moments"][0]["end"]) == (8.0, 12.0)
+    assert len(one["moments"]) <= 2
+
+
+@pytest.mark.parametrize(("within", "words"), [("8", "START-END"), ("9-8", "ends before it begins"), ("1:2:3:4-9", "START-END")])
+def test_a_stretch_that_is_none_is_a_usage_error(within: str, words: str, vlm: Vlm, colour_library: Path, two: Path, blocks: str):
+    assert words in vlm("ground", "white", two, "-l", colour_library, "-e", blocks, "--within", within, code=2).err
+
+
+def test_an_unknown_video_is_named(vlm: Vlm, colour_library: Path, blocks: str):
+    assert "'77'" in vlm("ground", "white", "77", "-l", colour_library, "-e", blocks, code=1).err
+    assert "gone.mp4" in vlm("ask", "what is it", "gone.mp4", "--choices", "a,b", "-l", colour_library, "-e", blocks, code=1).err
+
+
+def test_a_question_with_choices_is_answered_from_the_library(vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str):
+    command = ("ask", "what colour is it", "-l", colour_library, "-e", blocks)
+    ((said, probability, faithfulness, start, end, _, path),) = vlm(*command, "--choices", "red, yellow").rows()
+    assert (said, path) == ("red", str(colour_videos / "red.mp4"))
+    assert float(probability) > 0.9
+    assert (faithfulness, start, end) == ("", "0.000", "6.000")  # all of it is red: without its evidence nothing is left
+    asked = json.loads(vlm(*command, "--choices", "red", "--choices", "a yellow, odd one", "--json").out)
+    assert asked["schema"] == "vlm.ask/1"
+    assert {option["text"] for option in asked["answer"]["options"]} == {"red", "a yellow, odd one"}
+    assert (asked["is_shown"], asked["answer"]["blind_prior"]) == (None, None)
+
+
+def test_an_open_question_to_an_encoder_alone_names_the_ways_out(vlm: Vlm, colour_library: Path, two: Path, blocks: str):
+    err = vlm("ask", "what is it", two, "-l", colour_library, "-e", blocks, code=1).err
+    for way in ("--choices", "--answerer", "vlm train"):
+        assert way in err
+
+
+def test_what_no_video_shows_ends_with_exit_code_4(vlm: Vlm, own_library: Path, videos: Path, blocks: str, tmp_path: Path):
+    folder = save_model(tmp_path / "trained", answers=("yes", "no"), seed=1)
+    with Library.open(own_library, encoder=blocks) as library:
+        library.attach(folder)
+        shown = library.ask("is it white").is_shown
+    done = vlm("ask", "is it white", "-l", own_library, "-e", blocks, code=0 if shown else 4)
+    assert (done.rows()[0][0] != "") == shown
