@@ -59,9 +59,9 @@ class GroundedOutput(Output):
     curve: list[float]
 
     @classmethod
-    def of(cls, found: Grounded, *, most: int) -> Self:
-        """The output of what was found, with the best ``most`` moments."""
-        moments = [MomentOutput.of(moment) for moment in found.moments[:most]]
+    def of(cls, found: Grounded) -> Self:
+        """The output of what was found."""
+        moments = [MomentOutput.of(moment) for moment in found.moments]
         return cls(query=found.text, presence=found.presence, moments=moments, curve=[float(value) for value in found.curve])
 
 

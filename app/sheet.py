@@ -40,7 +40,7 @@ def check_free(path: Path) -> None:
         InputError: it exists, its folder does not, or its name does not end in .png.
     """
     if path.suffix.lower() != ".png":
-        raise InputError(f"a contact sheet is a PNG, got {str(path)!r}: give it a name that ends in .png")
+        raise InputError(f"pictures are drawn as PNG, got {str(path)!r}: give it a name that ends in .png")
     if path.exists():
         raise InputError(f"{str(path)!r} exists and is never overwritten: name another file, or remove it first")
     if not path.parent.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,9 @@ from vlm.app.render import Column, print_table, stretch
 
 if TYPE_CHECKING:
     from vlm.types import Grounded
+
+# People are shown moments that share less than this (IoU); evaluation keeps nearer ones apart.
+_SAME = 0.3
 
 
 def ground(
@@ -44,7 +48,7 @@ def ground(
         footage = held.footage(video)
         if span is not None:
             footage = footage.within(span)
-        found = held.ground([query, *(also or ())], footage)
+        found = [_distinct(one, top_k) for one in held.ground([query, *(also or ())], footage)]
     is_probability = all(one.presence is not None for one in found)
     times = footage.features.times + footage.offset_seconds
     if plot is not None:
@@ -57,12 +61,12 @@ def ground(
                 video=schemas_ask.FootageOutput.of(footage),
                 score="probability" if is_probability else "contrast",
                 times=times.tolist(),
-                queries=[schemas_ask.GroundedOutput.of(one, most=top_k) for one in found],
+                queries=[schemas_ask.GroundedOutput.of(one) for one in found],
                 warnings=list(footage.notes),
             )
         )
     else:
-        _print_moments(found, top_k)
+        _print_moments(found)
     for warning in footage.notes:
         warn(warning)
     if plot is not None:
@@ -71,9 +75,16 @@ def ground(
         raise typer.Exit(ExitCode.NO_HIT)
 
 
-def _print_moments(found: list[Grounded], top_k: int) -> None:
+def _distinct(found: Grounded, most: int) -> Grounded:
+    """What was found without moments that show what a better one shows."""
+    from vlm.models.curves import suppressed
+
+    return replace(found, moments=tuple(suppressed(found.moments, most=most, overlap=_SAME)))
+
+
+def _print_moments(found: list[Grounded]) -> None:
     several = len(found) > 1
-    rows = [(one, rank, moment) for one in found for rank, moment in enumerate(one.moments[:top_k], start=1)]
+    rows = [(one, rank, moment) for one in found for rank, moment in enumerate(one.moments, start=1)]
     if not results_go_to_people():
         for one, rank, moment in rows:
             emit_row(rank, f"{moment.score:.4f}", f"{moment.span.start:.3f}", f"{moment.span.end:.3f}", one.text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -36,7 +37,7 @@ def test_curves_can_be_drawn_and_are_never_drawn_over(vlm: Vlm, colour_library: 
     assert f"plot: {target}" in vlm(*command).err
     with Image.open(target) as picture:
         assert picture.width > 800
-        assert len(set(picture.convert("RGB").getdata())) > 20
+        assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 20
     assert "never overwritten" in vlm(*command, code=1).err
 
 
@@ -64,10 +65,10 @@ def test_an_unknown_video_is_named(vlm: Vlm, colour_library: Path, blocks: str):
 
 def test_a_question_with_choices_is_answered_from_the_library(vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str):
     command = ("ask", "what colour is it", "-l", colour_library, "-e", blocks)
-    ((said, probability, faithfulness, start, end, _, path),) = vlm(*command, "--choices", "red, yellow").rows()
+    ((said, probability, faithfulness, _, _, _, path),) = vlm(*command, "--choices", "red, yellow").rows()
     assert (said, path) == ("red", str(colour_videos / "red.mp4"))
     assert float(probability) > 0.9
-    assert (faithfulness, start, end) == ("", "0.000", "6.000")  # all of it is red: without its evidence nothing is left
+    assert not faithfulness or abs(float(faithfulness)) < 0.1  # all of it is red: no moment is needed
     asked = json.loads(vlm(*command, "--choices", "red", "--choices", "a yellow, odd one", "--json").out)
     assert asked["schema"] == "vlm.ask/1"
     assert {option["text"] for option in asked["answer"]["options"]} == {"red", "a yellow, odd one"}

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from vlm.app import schemas
+from vlm.app import schemas, schemas_ask
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
-MODELS = [
+MODELS = dict.fromkeys(
     model
-    for model in vars(schemas).values()
+    for module in (schemas, schemas_ask)
+    for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, schemas.Output) and model not in (schemas.Output, schemas.Named)
-]
+)
 
 
 def title(model: type[schemas.Output]) -> str:
