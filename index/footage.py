@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlm.encoders.base import Encoder
+from vlm.encoders.base import Encoder, WindowEncoder
 from vlm.errors import InputError, SpanError, VideoError
 from vlm.index import catalog
 from vlm.index.pipeline import Broken, Claim, Decision, Decoded, Failed, FramePipeline, Opened, Rows
 from vlm.index.scan import PathLike, scan, stamp_of
 from vlm.index.store import Store
 from vlm.types import Answer, DecodeOutcome, Features, Grounded, Moment, Span, VideoInfo
+from vlm.video.picture import read_picture
 from vlm.video.sample import Sampling
 
 # Seconds of the file that have been read.
@@ -105,6 +106,18 @@ def found(store: Store, reference: str, read: Callable[[str], Footage]) -> Foota
         return stored(store, known[0])
     made = read(reference)
     return replace(made, notes=(*made.notes, f"{reference!r} has changed since it was added, and was read anew: run vlm add again"))
+
+
+def picture(path: str, encoder: Encoder) -> Footage:
+    """A picture file as footage of one frame.
+
+    Raises:
+        InputError: it cannot be read, or the encoder reads stretches of video alone. BadVectors: it gives no sound vector.
+    """
+    if isinstance(encoder, WindowEncoder):
+        raise InputError(f"{encoder.name!r} reads stretches of video, and {path!r} is one picture: give it a video")
+    vectors = encoder.encode_frames(read_picture(path, encoder.preprocessing.framing)[None])
+    return Footage(path=path, video_id=None, features=Features(vectors, np.zeros(1), 1.0), duration_seconds=1.0)
 
 
 def read_file(

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from vlm.encoders.base import Encoder
-from vlm.errors import InputError, LibraryError, LibraryNotFound, LibraryReadOnly, QueryError
+from vlm.errors import InputError, LibraryError, LibraryNotFound, LibraryReadOnly, NotAVideo, QueryError
 from vlm.index import catalog
 from vlm.index.database import FILE_NAME
 from vlm.index.equipment import Equipment
@@ -29,6 +29,7 @@ from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
     from vlm.index.ask import Asked
+    from vlm.index.filters import Filters
     from vlm.index.footage import Footage
     from vlm.models.model import VideoTextModel
     from vlm.models.reader import Reader
@@ -134,19 +135,41 @@ class Library:
 
         return estimate(self._store, scan(paths), self._gear.spec_to_load(), self._gear.sampling(), device=self._gear.device)
 
-    def search(self, query: str, *, top_k: int = 10, group_by: Literal["video", "segment"] = "video") -> SearchResult:
-        """The ``top_k`` best stretches for ``query``, best first: one per video, or several (``group_by="segment"``).
+    def search(
+        self,
+        query: str = "",
+        *,
+        like: PathLike | int | Footage | Sequence[PathLike | int | Footage] = (),
+        plus: Sequence[str | tuple[str, float]] = (),
+        minus: Sequence[str | tuple[str, float]] = (),
+        only: Filters | None = None,
+        top_k: int = 10,
+        skip: int = 0,
+        group_by: Literal["video", "segment"] = "video",
+    ) -> SearchResult:
+        """The ``top_k`` best stretches for a query, best first: one per video, or several (``group_by="segment"``).
+
+        Args:
+            query: what should be seen, in words.
+            like: what hits should look like: a picture file, or footage: a video by id or path, or a stretch of one (``Footage.within``).
+            plus, minus: texts, alone or with a weight, that hits should be more or less like.
+            only: which videos may be found.
+            skip: how many hits to leave out from the top, for the next page.
 
         Raises:
-            QueryError: the query is empty or too long, or nothing has been added yet.
+            QueryError: the query is empty or too long, says only what to leave out, or nothing has been added yet.
             EncoderError: the model is not here, or is another one than the library's.
+            InputError, UnknownVideo, VideoError: what hits should look like cannot be read.
         """
-        from vlm.index.search import Searcher, checked_query
+        from vlm.index.footage import Footage
+        from vlm.index.query import query_vector, terms_of, told
+        from vlm.index.search import Searcher, query_warnings
 
-        checked_query(query)
         begin = time.perf_counter()
         if self._gear.read_passport() is None or not self._store.has_segments():
             raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
+        looks = [like] if isinstance(like, str | bytes | os.PathLike | int | Footage) else like
+        terms = terms_of(query, plus, minus, looks, self._look)
         encoder = self.load_encoder()
         loaded = time.perf_counter()
         self._gear.checked_texts()
@@ -159,9 +182,26 @@ class Library:
                 break
             held = now  # another process has just changed the model, and with it the vectors
         opened = time.perf_counter()
-        result = Searcher(self._store, index, encoder, embed).search(query, top_k=top_k, group_by=group_by)
-        stages = {"load model": loaded - begin, "check model": checked - loaded, "open index": opened - checked, **result.timings}
-        return replace(result, timings=stages)
+        shows = any(not isinstance(term.what, str) for term in terms)
+        vector = query_vector(terms, embed, self.reader() if shows else None, dim=index.dim)
+        encoded = time.perf_counter()
+        passing = only.passing(self._store) if only else None
+        hits, timings = Searcher(self._store, index).search(vector, top_k=top_k, skip=skip, group_by=group_by, only=passing)
+        stages = {"load model": loaded - begin, "check model": checked - loaded, "open index": opened - checked, "encode": encoded - opened}
+        warnings = [warning for term in terms if isinstance(term.what, str) for warning in query_warnings(term.what, encoder)]
+        warnings += [note for term in terms if not isinstance(term.what, str) for note in term.what.notes]
+        return SearchResult(told(terms), tuple(hits), {**stages, **timings}, tuple(dict.fromkeys(warnings)))
+
+    def _look(self, look: PathLike | int | Footage) -> Footage:
+        """The footage that hits should look like; a picture file is footage of one frame."""
+        from vlm.index import footage
+
+        if isinstance(look, footage.Footage):
+            return look
+        try:
+            return self.footage(look)
+        except NotAVideo:
+            return footage.picture(os.fsdecode(cast(PathLike, look)), self.load_encoder())
 
     def videos(self) -> list[VideoRecord]:
         """All videos in order of id."""

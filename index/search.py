@@ -1,21 +1,18 @@
-"""From a sentence to ranked, timed hits: encode the text, ask the vector index, group what comes back."""
+"""From a query's vector to ranked, timed hits: ask the vector index, group what comes back."""
 
 from __future__ import annotations
 
 import os
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder
-from vlm.encoders.threads import one_thread
-from vlm.errors import BadVectors, InputError, QueryError
-from vlm.index.cache import EncodeTexts
-from vlm.index.records import SearchResult
+from vlm.errors import InputError, QueryError
 from vlm.index.store import Store, StoredSegment
 from vlm.index.vectors import VectorIndex
 from vlm.spans import overlap_seconds
@@ -25,6 +22,8 @@ GroupBy = Literal["video", "segment"]
 MAX_QUERY_WORDS = 300
 # Two segments of one video that share more than half of the shorter one show the same thing twice.
 SAME_STRETCH = 0.5
+# Up to so many segments of some videos are compared one by one: 80 MB at a width of 512, a tenth of a second.
+COMPARED_AT_ONCE = 40_000
 MULTILINGUAL_PRESET = "hf:google/siglip2-base-patch16-224"
 
 # Short words that are frequent in one language and no English words: enough to notice a query that an English model was not trained for.
@@ -95,57 +94,77 @@ def query_warnings(query: str, encoder: Encoder) -> list[str]:
 
 
 class Searcher:
-    """Searches one library; holds nothing that changes. ``embed`` makes vectors of texts, in the space of the library's segments."""
+    """Searches one library; holds nothing that changes."""
 
-    def __init__(self, store: Store, index: VectorIndex, encoder: Encoder, embed: EncodeTexts) -> None:
+    def __init__(self, store: Store, index: VectorIndex) -> None:
         self._store = store
         self._index = index
-        self._encoder = encoder
-        self._embed = embed
 
-    def search(self, query: str, *, top_k: int, group_by: GroupBy) -> SearchResult:
-        """The ``top_k`` best stretches for ``query``: one per video, or all that do not show the same stretch twice."""
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        *,
+        top_k: int,
+        skip: int = 0,
+        group_by: GroupBy = "video",
+        only: Collection[int] | None = None,
+    ) -> tuple[list[Hit], dict[str, float]]:
+        """The best stretches for a unit vector (1, d) from rank ``skip + 1`` on, and the seconds that each stage took.
+
+        One per video, or all that do not show the same stretch twice; of the videos ``only``, where they are given.
+        """
         if top_k < 1:
             raise InputError(f"top_k must be at least 1, got {top_k}")
+        if skip < 0:
+            raise InputError(f"skip must be at least 0, got {skip}")
         if group_by not in ("video", "segment"):
             raise InputError(f"group_by must be 'video' or 'segment', got {group_by!r}")
-        text = checked_query(query)
-        timings: dict[str, float] = {}
-        begin = time.perf_counter()
-        with one_thread():
-            vector = self._embed([text])
-        if vector.shape != (1, self._index.dim) or not np.isfinite(vector).all():
-            raise BadVectors(f"{self._encoder.name!r} gave no finite vector of width {self._index.dim} for the query {text!r}")
-        timings["encode"] = time.perf_counter() - begin
-        hits = self._hits(vector, top_k, group_by, timings)
-        return SearchResult(query, tuple(hits), timings, tuple(query_warnings(text, self._encoder)))
-
-    def _hits(self, vector: NDArray[np.float32], top_k: int, group_by: GroupBy, timings: dict[str, float]) -> list[Hit]:
-        """Asks for more and more segments until ``top_k`` groups are found or none are left."""
-        wanted = max(32, 4 * top_k)
-        timings["vectors"] = timings["assemble"] = 0.0
+        timings = {"vectors": 0.0, "assemble": 0.0}
+        wanted = max(32, 4 * (skip + top_k))
+        rank = self._ranked if only is None else self._ranked_of(only)
         while True:
             begin = time.perf_counter()
-            scores, ids = self._index.search(vector, min(wanted, self._index.num_vectors), fetch=self._fetch)
+            found, is_all = rank(vector, wanted)
             between = time.perf_counter()
-            found = [(float(s), int(i)) for s, i in zip(scores[0], ids[0], strict=True) if i >= 0]
             segments = self._store.segments([i for _, i in found])
-            chosen = _choose(((score, segments[i]) for score, i in found if i in segments), top_k, group_by)
-            complete = len(chosen) == top_k or wanted >= self._index.num_vectors
-            hits = self._assemble(chosen) if complete else []
+            kept = ((score, segments[i]) for score, i in found if i in segments and (only is None or segments[i].video_id in only))
+            chosen = _choose(kept, skip + top_k, group_by)
+            is_complete = len(chosen) == skip + top_k or is_all
+            hits = self._assemble(chosen[skip:], first_rank=skip + 1) if is_complete else []
             timings["vectors"] += between - begin
             timings["assemble"] += time.perf_counter() - between
-            if complete:
-                return hits
+            if is_complete:
+                return hits, timings
             wanted *= 4
+
+    def _ranked(self, vector: NDArray[np.float32], wanted: int) -> tuple[list[tuple[float, int]], bool]:
+        """The best ``wanted`` segments, and whether there are no more."""
+        scores, ids = self._index.search(vector, min(wanted, self._index.num_vectors), fetch=self._fetch)
+        found = [(float(s), int(i)) for s, i in zip(scores[0], ids[0], strict=True) if i >= 0]
+        return found, wanted >= self._index.num_vectors
+
+    def _ranked_of(self, videos: Collection[int]) -> Callable[[NDArray[np.float32], int], tuple[list[tuple[float, int]], bool]]:
+        """As ``_ranked``, of some videos. Where they have few segments all are compared: an index would be asked for most of what it holds
+        before it came to them."""
+        ids = self._store.segment_ids_of(videos, most=COMPARED_AT_ONCE)
+        if ids is None:
+            return self._ranked
+        vectors = self._fetch(ids)
+
+        def compared(vector: NDArray[np.float32], wanted: int) -> tuple[list[tuple[float, int]], bool]:
+            scores = vectors @ vector[0]
+            best = np.argsort(-scores, kind="stable")[:wanted]
+            return [(float(scores[row]), int(ids[row])) for row in best], wanted >= len(ids)
+
+        return compared
 
     def _fetch(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         return self._store.segment_vectors(ids, self._index.dim)
 
-    def _assemble(self, chosen: list[tuple[float, StoredSegment]]) -> list[Hit]:
+    def _assemble(self, chosen: list[tuple[float, StoredSegment]], *, first_rank: int) -> list[Hit]:
         videos = self._store.hit_rows({segment.video_id for _, segment in chosen})
         hits = []
-        for rank, (score, segment) in enumerate(chosen, start=1):
+        for rank, (score, segment) in enumerate(chosen, start=first_rank):
             paths, duration, coverage = videos[segment.video_id]
             names = tuple(os.fsdecode(path) for path in paths)
             hits.append(

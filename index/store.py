@@ -297,6 +297,17 @@ class Store:
         """Ids of all segments, in order."""
         return np.asarray([row[0] for row in self.query("SELECT id FROM segments ORDER BY id")], np.int64)
 
+    def segment_ids_of(self, video_ids: Iterable[int], *, most: int) -> NDArray[np.int64] | None:
+        """Ids of the segments of some videos, in order; None where they are more than ``most``."""
+        found: list[int] = []
+        wanted = sorted(video_ids)
+        for first in range(0, len(wanted), 500):
+            some = wanted[first : first + 500]
+            found += [row[0] for row in self._db.by_ids("SELECT id FROM segments WHERE video_id IN ({})", some)]
+            if len(found) > most:
+                return None
+        return np.asarray(sorted(found), np.int64)
+
     def segments(self, ids: Sequence[int]) -> dict[int, StoredSegment]:
         """Segments by id; ids that are gone are left out."""
         rows = self._db.by_ids("SELECT id, video_id, level, start, end FROM segments WHERE id IN ({})", ids)
