@@ -87,8 +87,8 @@ def video_library(named: str | None, video: str, *, encoder: str | None, device:
         yield held
 
 
-def stretch_of(text: str | None) -> Span | None:
-    """The span that ``--within`` means.
+def stretch_of(text: str | None, option: str = "--within") -> Span | None:
+    """The span that START-END means.
 
     Raises:
         typer.BadParameter: it is none.
@@ -99,11 +99,22 @@ def stretch_of(text: str | None) -> Span | None:
         return None
     found = _STRETCH.fullmatch(text.strip())
     if found is None:
-        raise typer.BadParameter(f"{text!r} is no stretch of time: write START-END, as in 12-20.5 or 1:05-2:30", param_hint="--within")
+        raise typer.BadParameter(f"{text!r} is no stretch of time: write START-END, as in 12-20.5 or 1:05-2:30", param_hint=option)
     start, end = (_seconds(part) for part in found.groups())
     if end <= start:
-        raise typer.BadParameter(f"{text!r} ends before it begins", param_hint="--within")
+        raise typer.BadParameter(f"{text!r} ends before it begins", param_hint=option)
     return Span(start, end)
+
+
+def seconds_of(text: str, option: str) -> float:
+    """The seconds that a time means: ``90``, ``1:30`` or ``1:02:03``.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if re.fullmatch(_TIME, text.strip()) is None:
+        raise typer.BadParameter(f"{text!r} is no time: write seconds, m:ss or h:mm:ss", param_hint=option)
+    return _seconds(text.strip())
 
 
 def _seconds(text: str) -> float:

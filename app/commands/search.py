@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,15 +13,27 @@ import typer
 
 from vlm.app.console import emit_json, emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
-from vlm.app.options import DeviceOption, EncoderOption, IndexDeviceOption, JsonOption, LibraryOption, library_folder
+from vlm.app.options import (
+    DeviceOption,
+    EncoderOption,
+    IndexDeviceOption,
+    JsonOption,
+    LibraryOption,
+    library_folder,
+    seconds_of,
+    stretch_of,
+)
 from vlm.app.player import play
 from vlm.app.render import Column, clock_time, count, print_table, stretch
 from vlm.errors import InputError, QueryError
 
 if TYPE_CHECKING:
+    from vlm.index.footage import Footage
     from vlm.index.library import Library
     from vlm.types import Hit
 
+_DATES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]
+_WEIGHT = re.compile(r"(\d+(?:\.\d+)?):(?=\s*\D)")
 # Looking for changed files must not make a search wait: what is found by then is told.
 _CHANGES_BUDGET_SECONDS = 0.3
 
@@ -32,9 +46,25 @@ class GroupBy(StrEnum):
 
 
 def search(
-    query: Annotated[list[str], typer.Argument(metavar="QUERY", help="What is to be seen, in words; quotes may be left out.")],
+    query: Annotated[
+        list[str] | None, typer.Argument(metavar="[QUERY]", help="What is to be seen, in words; quotes may be left out.")
+    ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option("--like", metavar="FILE|ID[@START-END]", help="A picture, a video or a stretch of one that hits should look like."),
+    ] = None,
+    plus: Annotated[list[str] | None, typer.Option("--plus", metavar="[WEIGHT:]TEXT", help="What hits should be more like.")] = None,
+    minus: Annotated[list[str] | None, typer.Option("--minus", metavar="[WEIGHT:]TEXT", help="What hits should be less like.")] = None,
     library: LibraryOption = None,
     top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, metavar="N", help="How many hits.")] = 10,
+    skip: Annotated[int, typer.Option("--skip", min=0, metavar="N", help="Leave out the first N hits: the next page.")] = 0,
+    paths: Annotated[
+        list[str] | None, typer.Option("--path", metavar="PATTERN", help="Only videos whose path fits, as in '*.mkv' or 'holiday/*'.")
+    ] = None,
+    min_length: Annotated[str | None, typer.Option("--min-length", metavar="TIME", help="Only videos of at least this length.")] = None,
+    max_length: Annotated[str | None, typer.Option("--max-length", metavar="TIME", help="Only videos of at most this length.")] = None,
+    since: Annotated[datetime | None, typer.Option("--since", formats=_DATES, help="Only files changed at this time or later.")] = None,
+    until: Annotated[datetime | None, typer.Option("--until", formats=_DATES, help="Only files changed at this time or earlier.")] = None,
     group_by: Annotated[GroupBy, typer.Option(help="One hit per video, or several stretches of the same one.")] = GroupBy.VIDEO,
     open_hit: Annotated[int | None, typer.Option("--open", min=1, metavar="N", help="Play hit N from its first second on.")] = None,
     sheet: Annotated[
@@ -45,16 +75,27 @@ def search(
     index_device: IndexDeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Find the stretches of video that a sentence describes.
+    """Find the stretches of video that a sentence describes, or that look like a picture or another video.
 
-    The score is the cosine between the sentence and the stretch: it ranks, it is no probability.
+    The score is the cosine between the query and the stretch: it ranks, it is no probability.
     """
     from vlm.app import schemas
+    from vlm.index.filters import Filters
     from vlm.index.library import Library
 
-    if open_hit is not None and open_hit > top_k:
-        raise typer.BadParameter(f"hit {open_hit} is not among the {top_k} that -k asks for", param_hint="--open")
-    sentence = _readable(" ".join(query))
+    if open_hit is not None and not skip < open_hit <= skip + top_k:
+        raise typer.BadParameter(f"hit {open_hit} is not among hits {skip + 1} to {skip + top_k} that are asked for", param_hint="--open")
+    sentence = _readable(" ".join(query or ()))
+    if not (sentence or like or plus or minus):
+        raise typer.BadParameter("say what is to be seen, or name what it looks like with --like", param_hint="QUERY")
+    more, less = ([_weighed(text) for text in texts or ()] for texts in (plus, minus))
+    only = Filters(
+        paths=tuple(paths or ()),
+        min_seconds=None if min_length is None else seconds_of(min_length, "--min-length"),
+        max_seconds=None if max_length is None else seconds_of(max_length, "--max-length"),
+        since=since,
+        until=until,
+    )
     if sheet is not None:
         from vlm.app.sheet import check_free
 
@@ -62,7 +103,8 @@ def search(
     grouping: Literal["video", "segment"] = group_by.value
     folder = library_folder(library)
     with Library.open(folder, encoder=encoder, device=device, index_device=index_device, create=False) as held:
-        result = held.search(sentence, top_k=top_k, group_by=grouping)
+        looks = [_look(held, named) for named in like or ()]
+        result = held.search(sentence, like=looks, plus=more, minus=less, only=only, top_k=top_k, skip=skip, group_by=grouping)
         warnings = [*result.warnings, *_change_warnings(held)]
     if as_json:
         emit_json(schemas.SearchOutput.of(result, library=str(folder), group_by=grouping, warnings=warnings))
@@ -71,15 +113,31 @@ def search(
     for warning in warnings:
         warn(warning)
     if not result.hits:
-        note(f"nothing found for {sentence!r}")
+        note(f"nothing found for {result.query!r}" + (" among the videos that pass the filters" if only else ""))
         raise typer.Exit(ExitCode.NO_HIT)
     if sheet is not None:
         from vlm.app.sheet import Row, write_sheet
 
-        write_sheet(sheet, [Row(sentence, result.hits)])
+        write_sheet(sheet, [Row(result.query, result.hits)])
         note(f"contact sheet: {sheet}")
     if open_hit is not None:
         _open(result.hits, open_hit)
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    """``WEIGHT:TEXT``, or a text alone with weight 1, as rclip reads them."""
+    found = _WEIGHT.match(text)
+    return (text, 1.0) if found is None else (text[found.end() :], float(found[1]))
+
+
+def _look(library: Library, named: str) -> str | Footage:
+    """What ``--like`` names; a file of that very name comes before a stretch of another."""
+    reference, mark, within = named.rpartition("@")
+    if not mark or os.path.exists(named):
+        return named
+    span = stretch_of(within, "--like")
+    assert span is not None
+    return library.footage(reference).within(span)
 
 
 def _readable(query: str) -> str:
@@ -126,9 +184,9 @@ def _print_hits(hits: tuple[Hit, ...]) -> None:
 
 
 def _open(hits: tuple[Hit, ...], rank: int) -> None:
-    if rank > len(hits):
-        raise InputError(f"there is no hit {rank} to open: the search found {len(hits)}")
-    hit = hits[rank - 1]
+    hit = next((hit for hit in hits if hit.rank == rank), None)
+    if hit is None:
+        raise InputError(f"there is no hit {rank} to open: the search found {hits[-1].rank}")
     path = next((place for place in hit.locations if os.path.isfile(place)), hit.path)
     player = play(path, hit.span.start)
     if player.seeks:

@@ -181,3 +181,48 @@ def test_a_sheet_that_cannot_be_made_is_refused_before_the_search(
     assert re.search(complaint, done.err)
     assert done.out == ""
     assert (tmp_path / "there.png").read_text() == "mine"
+
+
+# Queries of several parts, filters and pages
+
+
+def stems(done) -> list[str]:
+    return [Path(row[5]).stem for row in done.rows()]
+
+
+def test_a_picture_and_a_stretch_of_a_video_are_queries(vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str, tmp_path: Path):
+    options = ("--library", colour_library, "--encoder", blocks, "-k", 1)
+    Image.new("RGB", (60, 40), (30, 180, 30)).save(tmp_path / "sheet.png")
+    assert stems(vlm("search", "--like", tmp_path / "sheet.png", *options)) == ["green"]
+    both = colour_videos / "blue then white.mp4"
+    (row,) = vlm("search", "--like", f"{both}@0:09-15", *options).rows()
+    assert (row[5], float(row[2]) >= 7) == (str(both), True)
+    assert "START-END" in vlm("search", "--like", f"{both}@middle", *options, code=2).err
+
+
+def test_words_add_and_take_away(vlm: Vlm, colour_library: Path, blocks: str):
+    options = ("--library", colour_library, "--encoder", blocks)
+    assert stems(vlm("search", "red", "--plus", "3:green", *options))[0] == "green"
+    found = json.loads(vlm("search", "red", "--minus", "0.5:green", "--minus", "white", *options, "--json").out)
+    assert found["query"] == "red - 0.5 * green - white"
+    assert "say what should be seen" in vlm("search", "--minus", "red", *options, code=1).err
+    assert "--like" in vlm("search", *options, code=2).err
+    assert "punctuation alone" in vlm("search", "?!", *options, code=1).err
+
+
+def test_filters_leave_videos_out_and_nothing_left_is_exit_code_4(vlm: Vlm, colour_library: Path, blocks: str):
+    options = ("red", "--library", colour_library, "--encoder", blocks)
+    assert stems(vlm("search", *options, "--path", "*.mkv")) == ["green"]
+    assert stems(vlm("search", *options, "--min-length", "0:10")) == ["blue then white"]
+    assert len(stems(vlm("search", *options, "--since", "2001-02-03"))) == 3
+    assert "pass the filters" in vlm("search", *options, "--until", "2001-02-03T10:00", code=4).err
+    assert "at least 20 s and at most 10 s" in vlm("search", *options, "--min-length", "20", "--max-length", "10", code=1).err
+    assert "no time" in vlm("search", *options, "--max-length", "long", code=2).err
+
+
+def test_pages_of_hits_follow_each_other(vlm: Vlm, colour_library: Path, blocks: str):
+    options = ("blue", "--library", colour_library, "--encoder", blocks)
+    whole = vlm("search", *options).rows()
+    assert [row for skip in range(3) for row in vlm("search", *options, "-k", 1, "--skip", skip).rows()] == whole
+    assert [row[0] for row in whole] == ["1", "2", "3"]
+    assert "hits 2 to 3" in vlm("search", *options, "-k", 2, "--skip", 1, "--open", 1, code=2).err
