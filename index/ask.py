@@ -25,7 +25,7 @@ class Asked:
     """An answer, and the footage that it was read from.
 
     ``is_shown`` is False where the model says that no video it looked at shows what is asked; None where nothing was trained to tell.
-    ``videos_read`` are the ids of the videos that were asked, in order. ``timings`` are seconds by stage.
+    ``videos_read`` are the ids of the videos that were asked, in order. ``warnings`` say what to know before trusting it.
     """
 
     question: str

@@ -79,7 +79,8 @@ class Equipment:
         from vlm.index.reader import SkilledReader
         from vlm.models.reader import PlainReader, TrainedReader
 
-        encoder, model, held = self.load_encoder(), self.model, self.slot.held()
+        encoder = self.load_encoder() if self.read_passport() is None else self.checked_texts()
+        model, held = self.model, self.slot.held()
         plain = PlainReader(encoder)
         if model is None or held is None:
             return plain
@@ -118,6 +119,13 @@ class Equipment:
         held = self.read_passport()
         return Sampling.parse(held.sampling) if held is not None else self._wanted_sampling or Sampling.parse(DEFAULT_SAMPLING)
 
+    def sampling_for(self, encoder: Encoder) -> Sampling:
+        """The same, once the encoder is known: one that reads windows says itself which, where the library has not said so before."""
+        if self.read_passport() is None and isinstance(encoder, WindowEncoder):
+            grid = encoder.window
+            return Sampling.parse(f"windows:{grid.frames}/{grid.seconds:g}/{grid.stride:g}")
+        return self.sampling()
+
     def refuse_other_sampling(self) -> None:
         """Raises EncoderMismatch where the caller wants another sampling than the library's."""
         held = self.read_passport()
@@ -132,10 +140,7 @@ class Equipment:
         encoder = self.load_encoder()
         held = self.read_passport()
         if held is None:
-            sampling = self.sampling()
-            if isinstance(encoder, WindowEncoder):
-                grid = encoder.window
-                sampling = Sampling.parse(f"windows:{grid.frames}/{grid.seconds:g}/{grid.stride:g}")
+            sampling = self.sampling_for(encoder)
             issued = passport.issue(encoder, str(sampling))
             with self.store.transaction():
                 self.store.set_meta("passport", issued.to_json())

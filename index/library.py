@@ -318,7 +318,8 @@ class Library:
             return footage.stored(self._store, video)
 
         def read(path: str) -> Footage:
-            return footage.read_file(path, self.load_encoder(), self._gear.sampling(), on_progress=on_progress)
+            encoder = self.load_encoder()
+            return footage.read_file(path, encoder, self._gear.sampling_for(encoder), on_progress=on_progress)
 
         return footage.found(self._store, os.fsdecode(video), read)
 
@@ -347,7 +348,7 @@ class Library:
         """
         from vlm.index.ask import ask, found_for
         from vlm.index.footage import Footage
-        from vlm.index.search import checked_query
+        from vlm.index.search import checked_query, query_warnings
 
         sentence = checked_query(question)
         if video is None:
@@ -357,7 +358,8 @@ class Library:
         else:
             one = video if isinstance(video, Footage) else self.footage(video)
             found = [one if within is None else one.within(within)]
-        return ask(self.reader(), sentence, found, choices=choices)
+        asked = ask(self.reader(), sentence, found, choices=choices)
+        return replace(asked, warnings=(*query_warnings(sentence, self.load_encoder()), *asked.warnings))
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
         """Takes a copy of a trained model into the library and pools all segments anew by it; gives its name there. Decodes nothing.

@@ -38,6 +38,7 @@ def ground(
     how far the moment stands out from the rest of the video, in standard errors.
     """
     from vlm.app import schemas_ask
+    from vlm.index.search import query_warnings
 
     span = stretch_of(within)
     if plot is not None:
@@ -48,7 +49,10 @@ def ground(
         footage = held.footage(video)
         if span is not None:
             footage = footage.within(span)
-        found = [_distinct(one, top_k) for one in held.ground([query, *(also or ())], footage)]
+        texts = [query, *(also or ())]
+        found = [_distinct(one, top_k) for one in held.ground(texts, footage)]
+        told = [warning for text in texts for warning in query_warnings(text, held.load_encoder())]
+    warnings = list(dict.fromkeys([*told, *footage.notes]))
     is_probability = all(one.presence is not None for one in found)
     times = footage.features.times + footage.offset_seconds
     if plot is not None:
@@ -62,12 +66,12 @@ def ground(
                 score="probability" if is_probability else "contrast",
                 times=times.tolist(),
                 queries=[schemas_ask.GroundedOutput.of(one) for one in found],
-                warnings=list(footage.notes),
+                warnings=warnings,
             )
         )
     else:
         _print_moments(found)
-    for warning in footage.notes:
+    for warning in warnings:
         warn(warning)
     if plot is not None:
         note(f"plot: {plot}")
