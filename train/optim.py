@@ -28,7 +28,7 @@ def optimisers(
     map vectors to vectors (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), which AdamW then leaves alone.
 
     Muon's step has the same length in all directions of a matrix. What a text tower learns last, which word belongs to which thing, are
-    directions with small gradients: it needs a third of the texts (docs/pocket.md).
+    directions with small gradients: it needs half the texts (docs/pocket.md).
     """
     named = list(named)
     matrices = [parameter for name, parameter in named if matrix_rate and parameter.requires_grad and _maps(name, parameter)]
