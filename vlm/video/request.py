@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vlm.errors import InputError
 from vlm.types import Framing
-from vlm.video.sample import Sampling
+from vlm.video.sample import Moments, Sampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class DecodeRequest:
 
     path: bytes
     digest: str
-    sampling: Sampling
+    sampling: Sampling | Moments
     framing: Framing
     after_pts: int | None = None
     thumbnail_seconds: float = 10.0

@@ -19,6 +19,8 @@ from vlm.video.timeline import Timeline
 
 Policy = Literal["every", "uniform", "keyframes", "windows"]
 
+_HAIR = Fraction(1, 1_000_000)
+
 _FORMS = "'every:FPS', 'uniform:COUNT', 'keyframes' or 'windows:FRAMES/SECONDS/STRIDE'"
 
 
@@ -140,6 +142,36 @@ class Sampling:
             frames, seconds, stride = self.parameters
             return windows(timeline, int(frames), seconds, stride)
         return keyframes(timeline)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """The frames on screen at given seconds of one video, where a Sampling fits any; ``str`` of it is what ``parse`` reads.
+
+    A moment before the first frame gives the first, one after the end the last.
+
+    Raises:
+        InputError: no moment, or one before 0.
+    """
+
+    seconds: tuple[Fraction, ...]
+
+    def __post_init__(self) -> None:
+        if not self.seconds or min(self.seconds) < 0:
+            raise InputError(f"moments must be at least one, and none before 0 s, got {[float(second) for second in self.seconds]}")
+
+    @classmethod
+    def parse(cls, text: str) -> Moments:
+        """The moments that ``str`` wrote."""
+        return cls(tuple(Fraction(field) for field in text.removeprefix("at:").split(",")))
+
+    def __str__(self) -> str:
+        return f"at:{','.join(map(str, self.seconds))}"
+
+    def select(self, timeline: Timeline) -> NDArray[np.int64]:
+        """Frame indices (n,), none twice."""
+        # A frame's own time as a float may lie a hair before the fraction it stands for, and would give the frame before.
+        return np.unique(timeline.shown_at([second + _HAIR for second in self.seconds]).clip(0))
 
 
 def _fraction(value: Fraction | float, name: str) -> Fraction:

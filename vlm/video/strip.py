@@ -1,9 +1,10 @@
-"""A few pictures of a stretch of video, for people to look at."""
+"""A few pictures of a video: of a stretch for people to look at, or at given moments for a model to read."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from vlm.errors import InputError
 from vlm.types import Frames, Framing, Span, VideoInfo
 from vlm.video.files import PathLike
-from vlm.video.sample import Sampling
+from vlm.video.sample import Moments, Sampling
 from vlm.video.supervise import DecodeRequest, SupervisedDecoder
 
 # Frames looked at for each picture that is kept: the one nearest to the wanted moment.
@@ -52,6 +53,35 @@ def filmstrip(path: PathLike, span: Span, decoder: SupervisedDecoder, *, count: 
         batch_rows=8,
     )
     return _pick(_frames_until(decoder, request, span.end, info), span, count)
+
+
+def frames_at(path: PathLike, seconds: Sequence[float], decoder: SupervisedDecoder, *, longest_side: int | None = None) -> list[Picture]:
+    """The pictures on screen at ``seconds``, in order of time, each once, upright and all of one size.
+
+    ``longest_side`` bounds the longer edge in pixels, at the video's own aspect; None keeps the full size. A moment before the first frame
+    shows the first, one after the end the last. Only what the moments need is decoded, in the child of ``decoder``.
+
+    Raises:
+        InputError: no moment, one that is negative or not finite, or longest_side below 1. VideoError: the file gives no frame there.
+    """
+    wrong = [second for second in seconds if not math.isfinite(second) or second < 0]
+    if wrong or not len(seconds):
+        raise InputError(f"seconds must be at least one moment, finite and not negative, got {wrong[0] if wrong else 'none'}")
+    if longest_side is not None and longest_side < 1:
+        raise InputError(f"longest_side must be at least 1 pixel, or None for the full size, got {longest_side}")
+    name = os.fsencode(path)
+    info = decoder.probe(name)
+    edge = max(info.width, info.height)
+    scale = 1.0 if longest_side is None else min(1.0, longest_side / edge)
+    request = DecodeRequest(
+        path=name,
+        digest="",
+        sampling=Moments(tuple(Fraction(second) for second in seconds)),
+        framing=Framing(height=max(1, round(scale * info.height)), width=max(1, round(scale * info.width)), resize="squash"),
+        thumbnail_seconds=0,
+        batch_rows=8,
+    )
+    return _frames_until(decoder, request, math.inf, info)
 
 
 def _frames_until(decoder: SupervisedDecoder, request: DecodeRequest, end: float, info: VideoInfo) -> list[Picture]:

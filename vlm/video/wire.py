@@ -18,7 +18,7 @@ from vlm import errors
 from vlm.errors import DecoderCrashed, VideoError
 from vlm.types import Clock, DecodeOutcome, Frames, Framing, Thumbnail, VideoInfo
 from vlm.video.request import DecodeRequest
-from vlm.video.sample import Sampling
+from vlm.video.sample import Moments, Sampling
 
 Header = dict[str, Any]
 Message = tuple[Header, list[bytearray]]
@@ -88,7 +88,7 @@ def unpack_request(header: Header) -> DecodeRequest:
     return DecodeRequest(
         path=b64decode(header["path"]),
         digest=header["digest"],
-        sampling=Sampling.parse(header["sampling"]),
+        sampling=(Moments if header["sampling"].startswith("at:") else Sampling).parse(header["sampling"]),
         framing=Framing(**header["framing"]),
         after_pts=header["after_pts"],
         thumbnail_seconds=header["thumbnail_seconds"],

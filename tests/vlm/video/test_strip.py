@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from tests.media import COLOURS, scene_video
+from tests.vlm.video.numbered import MakeVideo, number_in
 from vlm.errors import InputError, VideoError
 from vlm.types import Span
-from vlm.video.strip import filmstrip
+from vlm.video.strip import filmstrip, frames_at
 from vlm.video.supervise import SupervisedDecoder
 
 
@@ -54,3 +56,44 @@ def test_what_cannot_be_shown_is_refused_by_name(video: Path, tmp_path: Path, de
         filmstrip(video, Span(0, 1), decoder, count=0)
     with pytest.raises(VideoError, match=r"gone\.mp4"):
         filmstrip(tmp_path / "gone.mp4", Span(0, 1), decoder)
+
+
+def test_frames_at_given_moments_come_in_order_of_time_each_once(video: Path, decoder: SupervisedDecoder):
+    found = frames_at(video, [9.0, 1.0, 5.0, 1.0], decoder)
+    assert [picture.seconds for picture in found] == pytest.approx([1, 5, 9], abs=0.3)
+    for picture, name in zip(found, ("red", "green", "blue"), strict=True):
+        assert picture.pixels.mean(axis=(0, 1)) == pytest.approx(COLOURS[name], abs=12)
+
+
+def test_a_frames_own_time_gives_that_frame(make_video: MakeVideo, decoder: SupervisedDecoder):
+    path = make_video("thirds.mp4", 30, time_base=Fraction(1, 3), size=(16, 16), options={"g": "10", "bf": "2"})
+    times = [float(Fraction(number, 3)) for number in (1, 7, 8, 28)]
+    found = frames_at(path, times, decoder)
+    assert [picture.seconds for picture in found] == times
+    assert [number_in(picture.pixels) for picture in found] == [1, 7, 8, 28]
+
+
+def test_moments_outside_the_video_show_its_first_and_its_last_frame(video: Path, decoder: SupervisedDecoder):
+    first, last = frames_at(video, [0.0, 1000.0], decoder)
+    assert first.seconds == 0
+    assert 11.5 < last.seconds < 12
+
+
+def test_frames_are_full_size_or_bounded_and_never_larger(video: Path, decoder: SupervisedDecoder):
+    whole = decoder.probe(str(video).encode())
+    shapes = [frames_at(video, [1.0], decoder, longest_side=side)[0].pixels.shape[:2] for side in (None, 40, 10_000)]
+    full, bounded, unbounded = shapes
+    assert full == unbounded == (whole.height, whole.width)
+    assert max(bounded) == 40
+    assert bounded[0] / bounded[1] == pytest.approx(whole.height / whole.width, rel=0.05)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [([], "none"), ([1.0, -2.0], "-2.0"), ([float("nan")], "nan")])
+def test_moments_that_are_none_are_refused(video: Path, decoder: SupervisedDecoder, seconds: list[float], said: str):
+    with pytest.raises(InputError, match=f"seconds must be .* got {said}"):
+        frames_at(video, seconds, decoder)
+
+
+def test_a_bound_below_a_pixel_is_refused(video: Path, decoder: SupervisedDecoder):
+    with pytest.raises(InputError, match=r"longest_side must be at least 1 pixel.* got 0"):
+        frames_at(video, [1.0], decoder, longest_side=0)
