@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlm.encoders.weights import has_all_weights
 from vlm.errors import WeightsUnavailable
 
 CONNECT_SECONDS = 5.0
@@ -24,10 +25,11 @@ OPENCLIP_WEIGHTS = (
 
 @dataclass(frozen=True, slots=True)
 class HubModel:
-    """A repository of the hub, wanted by the encoder ``spec``."""
+    """A repository of the hub, wanted by the encoder or answerer ``spec``; ``otherwise`` is the last way out where it is not to be had."""
 
     spec: str
     repository: str
+    otherwise: str = "use an encoder that is a plug-in (docs/encoders.md)"
 
     def cached_file(self, names: Sequence[str]) -> Path | None:
         """The first of ``names`` that is in the cache."""
@@ -91,7 +93,7 @@ class HubModel:
             f"the weights of {self.spec!r} are not in the cache {str(cache_folder())!r} and could not be downloaded from "
             f"the hub repository {self.repository!r}: {reason}. Ways out: connect this machine once; or copy the repository "
             f"from a machine that has it and load the folder with {by_hand}; or point HF_HOME at a cache that holds it; "
-            "or use an encoder that is a plug-in (docs/encoders.md)"
+            f"or {self.otherwise}"
         )
 
     def _refuse_offline(self, offline: bool) -> None:
@@ -104,6 +106,28 @@ class HubModel:
         problem = _no_way_to(constants.ENDPOINT)
         if problem:
             raise self.unavailable(problem)
+
+
+def transformers_folder(hub: HubModel, files: Sequence[str], *, offline: bool) -> tuple[Path, str]:
+    """The folder with the files of ``hf:ORG/NAME`` or ``hf:FOLDER``, and the spec that finds it from any working directory.
+
+    ``files`` are the patterns of what is wanted beside the weights.
+
+    Raises:
+        WeightsUnavailable: it is no folder, or the hub's files are not to be had.
+    """
+    local = Path(hub.repository).expanduser()
+    if local.is_dir():
+        return local, f"hf:{local.absolute()}"
+    if hub.repository.startswith(("/", "./", "../", "~")) or hub.repository.count("/") != 1:
+        raise WeightsUnavailable(f"{hub.spec!r}: {str(local)!r} is no folder, and the hub's names have the form ORG/NAME")
+    cached = hub.cached_folder()
+    if cached is not None and (cached / "config.json").is_file() and has_all_weights(cached):
+        return cached, hub.spec
+    folder = hub.fetch_folder([*files, "model*.safetensors"], offline=offline)
+    if not has_all_weights(folder):
+        folder = hub.fetch_folder(["pytorch_model*.bin"], offline=offline)
+    return folder, hub.spec
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Dual encoders of transformers: CLIP, SigLIP, SigLIP 2 and others with one fixed input size. The only file that imports transformers.
+"""Dual encoders of transformers: CLIP, SigLIP, SigLIP 2 and others with one fixed input size.
 
 Models are loaded from a folder (a hub snapshot is one), with safetensors or pure tensors, and never with code of their own.
 """
@@ -19,9 +19,9 @@ from transformers.utils import logging
 from vlm.encoders.base import Preprocessing
 from vlm.encoders.codec import hub_codec
 from vlm.encoders.fingerprint import fingerprint, stable_config
-from vlm.encoders.hub import HubModel
+from vlm.encoders.hub import HubModel, transformers_folder
 from vlm.encoders.towers import TorchEncoder, Towers
-from vlm.encoders.weights import digest_of_tensors, has_all_weights, read_json, read_tensors, sharded_files
+from vlm.encoders.weights import digest_of_tensors, read_json, read_tensors, sharded_files
 from vlm.errors import EncoderError, WeightsUnavailable
 from vlm.types import Framing, Interpolation
 
@@ -41,7 +41,7 @@ def load_transformers(spec: str, *, device: str = "auto", precision: str = "auto
         WeightsUnavailable: its files are not to be had, damaged, or unsafe.
         EncoderError: it is no dual encoder, or its preprocessing cannot be done while decoding.
     """
-    folder, name = _folder(spec, offline=offline)
+    folder, name = transformers_folder(HubModel(spec, spec.removeprefix("hf:")), SMALL_FILES, offline=offline)
     config_json = read_json(folder / "config.json")
     preprocessing = read_preprocessing(folder, spec)
     weights = digest_of_tensors(read_tensors(path) for path in sharded_files(folder))
@@ -63,24 +63,6 @@ def load_transformers(spec: str, *, device: str = "auto", precision: str = "auto
 
 
 # Files
-
-
-def _folder(spec: str, *, offline: bool) -> tuple[Path, str]:
-    """The folder with the model's files, and the spec that finds it from any working directory."""
-    rest = spec.removeprefix("hf:")
-    local = Path(rest).expanduser()
-    if local.is_dir():
-        return local, f"hf:{local.absolute()}"
-    if rest.startswith(("/", "./", "../", "~")) or rest.count("/") != 1:
-        raise WeightsUnavailable(f"encoder {spec!r}: {str(local)!r} is no folder, and the hub's names have the form ORG/NAME")
-    hub = HubModel(spec, rest)
-    cached = hub.cached_folder()
-    if cached is not None and (cached / "config.json").is_file() and has_all_weights(cached):
-        return cached, spec
-    folder = hub.fetch_folder([*SMALL_FILES, "model*.safetensors"], offline=offline)
-    if not has_all_weights(folder):
-        folder = hub.fetch_folder(["pytorch_model*.bin"], offline=offline)
-    return folder, spec
 
 
 def _load(folder: Path, spec: str) -> Any:
