@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vlm.errors import QueryError
 from vlm.index.footage import Footage
 from vlm.index.records import SearchResult
-from vlm.models.evidence import weighed
+from vlm.models.answerer import Answerer
+from vlm.models.evidence import weighed, without
 from vlm.models.reader import Reader
-from vlm.types import Answer, Hit, Span
+from vlm.types import Answer, Hit, Moment, Span
+from vlm.video.strip import frames_at
+from vlm.video.supervise import SupervisedDecoder
 
 # So many of the library's videos are asked.
 VIDEOS_ASKED = 5
@@ -18,6 +24,8 @@ VIDEOS_ASKED = 5
 MOST_SECONDS = 600.0
 # From this probability on that a video shows what is asked, its answer stands.
 ANSWERABLE = 0.5
+# What a larger answerer is shown of its evidence.
+FRAMES_SHOWN, LONGEST_SIDE = 8, 448
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +70,7 @@ def ask(reader: Reader, question: str, footage: Iterable[Footage], *, choices: S
         if shown >= ANSWERABLE:
             break
     if best is None:
-        raise QueryError(f"nothing in the library could be asked {question!r}: vlm add VIDEOS first")
+        raise nothing_to_ask(question)
     _, answer, one = best
     whole = weighed(reader, question, answer, one.features, options=choices)
     return Asked(
@@ -73,6 +81,53 @@ def ask(reader: Reader, question: str, footage: Iterable[Footage], *, choices: S
         videos_read=tuple(read),
         warnings=one.notes,
     )
+
+
+def ask_larger(answerer: Answerer, reader: Reader, question: str, footage: Iterable[Footage], *, choices: Sequence[str] = ()) -> Asked:
+    """The answer of a larger model that is shown the frames of the moment which ``reader`` finds for the question in the first footage.
+
+    Its ``prior`` is what it says without any frame; ``faithfulness``, of choices alone, what is lost when it sees the rest of the video.
+
+    Raises:
+        QueryError: there is no footage. VideoError: the file of it has gone or cannot be decoded. InputError, BackendUnavailable: as the
+            answerer.
+    """
+    one = next(iter(footage), None)
+    if one is None:
+        raise nothing_to_ask(question)
+    texts = [f"{question} {choice}" for choice in choices] or [question]
+    found = [moment for grounded in reader.ground(texts, one.features) for moment in grounded.moments[:1]]
+    whole_of_it = Moment(Span(float(one.features.times[0]), one.features.end), 0.0)
+    best = max(found, key=lambda moment: moment.score, default=whole_of_it)
+    shown = one.moment(best)
+    with SupervisedDecoder() as decoder:
+        seen = frames_at(one.path, _within(shown.span), decoder, longest_side=LONGEST_SIDE)
+        answer = answerer.answer(question, np.stack([p.pixels for p in seen]), [p.seconds for p in seen], options=choices)
+        faithfulness = None
+        left = without([best.span], one.features)
+        if choices and left is not None:
+            rest = frames_at(one.path, _some(left.times + one.offset_seconds), decoder, longest_side=LONGEST_SIDE)
+            blind = answerer.answer(question, np.stack([p.pixels for p in rest]), [p.seconds for p in rest], options=choices)
+            faithfulness = answer.probability - dict(blind.options)[answer.text]
+    whole = replace(answer, evidence=(shown,), faithfulness=faithfulness)
+    read = () if one.video_id is None else (one.video_id,)
+    return Asked(question=question, answer=whole, footage=one, is_shown=None, videos_read=read, warnings=one.notes)
+
+
+def _within(span: Span) -> list[float]:
+    """Seconds evenly over a span, the middles of equal parts."""
+    return [float(second) for second in span.start + span.seconds * (np.arange(FRAMES_SHOWN) + 0.5) / FRAMES_SHOWN]
+
+
+def _some(times: NDArray[np.float64]) -> list[float]:
+    """At most FRAMES_SHOWN of some times, evenly chosen."""
+    places = np.unique(np.linspace(0, len(times) - 1, min(FRAMES_SHOWN, len(times))).round().astype(int))
+    return [float(second) for second in times[places]]
+
+
+def nothing_to_ask(question: str) -> QueryError:
+    """The error where no video can be asked."""
+    return QueryError(f"nothing in the library could be asked {question!r}: vlm add VIDEOS first")
 
 
 def found_for(

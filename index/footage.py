@@ -67,13 +67,14 @@ class Footage:
 
     def on_its_clock(self, found: Grounded) -> Grounded:
         """What was found in the rows, with the times of the whole video."""
-        return replace(found, moments=tuple(map(self._moment, found.moments)))
+        return replace(found, moments=tuple(map(self.moment, found.moments)))
 
     def answered(self, answer: Answer) -> Answer:
         """What was answered from the rows, with the times of the whole video."""
-        return replace(answer, evidence=tuple(map(self._moment, answer.evidence)))
+        return replace(answer, evidence=tuple(map(self.moment, answer.evidence)))
 
-    def _moment(self, moment: Moment) -> Moment:
+    def moment(self, moment: Moment) -> Moment:
+        """A moment of the rows, with the times of the whole video."""
         span = moment.span
         return replace(moment, span=Span(span.start + self.offset_seconds, span.end + self.offset_seconds))
 

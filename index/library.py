@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vlm.index.ask import Asked
     from vlm.index.filters import Filters
     from vlm.index.footage import Footage
+    from vlm.models.answerer import Answerer
     from vlm.models.model import VideoTextModel
     from vlm.models.reader import Reader
 
@@ -338,15 +339,23 @@ class Library:
         return [part.on_its_clock(one) for one in self.reader().ground(sentences, part.features)]
 
     def ask(
-        self, question: str, video: int | PathLike | Footage | None = None, *, choices: Sequence[str] = (), within: Span | None = None
+        self,
+        question: str,
+        video: int | PathLike | Footage | None = None,
+        *,
+        choices: Sequence[str] = (),
+        within: Span | None = None,
+        answerer: Answerer | None = None,
     ) -> Asked:
         """The answer to a question about a video, a stretch of it (``within``), or, without ``video``, the library's best videos for it.
+
+        An ``answerer`` (``vlm.models.answerer_hf.load_answerer``) is shown the frames of the moment that is found for the question.
 
         Raises:
             QueryError: the question is empty or too long, or cannot be answered without ``choices``. InputError: choices that leave no
             choice, or a stretch of no video. SpanError, UnknownVideo, VideoError, EncoderError: as ``ground``.
         """
-        from vlm.index.ask import ask, found_for
+        from vlm.index.ask import ask, ask_larger, found_for
         from vlm.index.footage import Footage
         from vlm.index.search import checked_query, query_warnings
 
@@ -358,7 +367,10 @@ class Library:
         else:
             one = video if isinstance(video, Footage) else self.footage(video)
             found = [one if within is None else one.within(within)]
-        asked = ask(self.reader(), sentence, found, choices=choices)
+        if answerer is None:
+            asked = ask(self.reader(), sentence, found, choices=choices)
+        else:
+            asked = ask_larger(answerer, self.reader(), sentence, found, choices=choices)
         return replace(asked, warnings=(*query_warnings(sentence, self.load_encoder()), *asked.warnings))
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:

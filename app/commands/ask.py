@@ -27,6 +27,10 @@ def ask(
         typer.Option("--choices", metavar="A,B,...", help="What can be answered; given again, each is one choice as it stands."),
     ] = None,
     within: WithinOption = None,
+    answerer: Annotated[
+        str | None,
+        typer.Option("--answerer", metavar="hf:NAME", help="A larger model of transformers that is shown the frames of the moment found."),
+    ] = None,
     library: LibraryOption = None,
     encoder: EncoderOption = None,
     device: DeviceOption = "auto",
@@ -42,12 +46,17 @@ def ask(
 
     span = stretch_of(within)
     options = _choices(choices or ())
+    larger = None
+    if answerer is not None:
+        from vlm.models.answerer_hf import load_answerer
+
+        larger = load_answerer(answerer, device=device)
     if video is None:
         with Library.open(library_folder(library), encoder=encoder, device=device, create=False) as held:
-            asked, place = held.ask(question, choices=options, within=span), str(held.path)
+            asked, place = held.ask(question, choices=options, within=span, answerer=larger), str(held.path)
     else:
         with video_library(library, video, encoder=encoder, device=device) as held:
-            asked, place = held.ask(question, video, choices=options, within=span), str(held.path)
+            asked, place = held.ask(question, video, choices=options, within=span, answerer=larger), str(held.path)
     if as_json:
         emit_json(schemas_ask.AskOutput.of(asked, library=place))
     elif results_go_to_people():
@@ -97,7 +106,5 @@ def _print_answer(asked: Asked) -> None:
     facts.append(("video", asked.footage.path or f"video {asked.footage.video_id}"))
     prior = "none" if answer.prior is None else ", ".join(f"{text} {share:.2f}" for text, share in answer.prior[:3])
     facts.append(("blind prior", prior))
-    facts.append(
-        ("faithfulness", "not measured: the evidence is all there is" if answer.faithfulness is None else f"{answer.faithfulness:.2f}")
-    )
+    facts.append(("faithfulness", "not measured" if answer.faithfulness is None else f"{answer.faithfulness:.2f}"))
     print_facts(facts)

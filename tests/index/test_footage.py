@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,11 @@ import pytest
 from tests.index.test_attach import save_model
 from tests.media import scene_video
 from vlm import Library
-from vlm.errors import InputError, NotAVideo, QueryError, SpanError, UnknownVideo, WeightsUnavailable
+from vlm.errors import InputError, NotAVideo, QueryError, SpanError, UnknownVideo, VideoUnreadable, WeightsUnavailable
 from vlm.index.ask import MOST_SECONDS, around
 from vlm.index.footage import Footage
 from vlm.spans import temporal_iou
-from vlm.types import Features, Span
+from vlm.types import Answer, Features, Span
 
 
 @pytest.fixture
@@ -145,6 +146,44 @@ def test_a_trained_model_answers_with_its_prior_and_tells_whether_it_is_shown(li
     shutil.rmtree(library.path / "models")
     with Library.open(library.path, encoder=blocks) as again, pytest.raises(WeightsUnavailable, match="vlm attach"):
         again.ask("is it white", two)
+
+
+class Brightness:
+    """Answers by how bright the frames are that it is shown."""
+
+    name = "brightness"
+
+    def __init__(self) -> None:
+        self.shown: list[list[float]] = []
+
+    def answer(self, question: str, frames: np.ndarray, times: Sequence[float], *, options: Sequence[str] = ()) -> Answer:
+        self.shown.append(list(times))
+        white = float(frames.mean()) / 255
+        options_shares = sorted((("white", white), ("blue", 1 - white)), key=lambda pair: -pair[1])
+        return Answer(text=options_shares[0][0], probability=options_shares[0][1], options=tuple(options_shares), evidence=())
+
+
+def test_a_larger_answerer_sees_the_frames_of_the_moment_that_is_found(library: Library, two: str):
+    answerer = Brightness()
+    asked = library.ask("what colour is it", two, choices=["white", "blue"], answerer=answerer)
+    evidence, rest = answerer.shown
+    span = asked.answer.evidence[0].span
+    assert all(span.start <= second < span.end for second in evidence)
+    assert not any(span.start <= second < span.end for second in rest)
+    assert asked.answer.faithfulness is not None
+    assert asked.answer.faithfulness > 0.2
+    told = library.ask("where is it white", two, answerer=answerer)
+    assert told.answer.text == "white"
+    assert told.answer.faithfulness is None
+    inside = library.ask("what colour is it", two, choices=["white", "blue"], within=Span(9, 15), answerer=answerer)
+    assert all(9 <= second < 15 for times in answerer.shown[-2:] for second in times)
+    assert inside.answer.text == "white"
+
+
+def test_a_larger_answerer_needs_the_file(library: Library, two: str):
+    os.unlink(two)
+    with pytest.raises(VideoUnreadable, match="blue then white"):
+        library.ask("what is it", two, answerer=Brightness())
 
 
 def test_of_a_long_video_the_part_around_the_hit_is_read():
