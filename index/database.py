@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vlm.errors import LibraryDamaged, LibraryError, LibraryFull, LibraryNotFound, LibraryReadOnly, LibraryTooNew
+from vlm.errors import InputError, LibraryDamaged, LibraryError, LibraryFull, LibraryNotFound, LibraryReadOnly, LibraryTooNew
 
 FORMAT = 1
 APPLICATION_ID = 0x766C6D31  # "vlm1": tells our file from any other SQLite file
@@ -237,3 +237,24 @@ def _translation(folder: Path) -> Callable[[sqlite3.Error], LibraryError]:
         return LibraryError(f"library {name!r}: SQLite reports {code or type(error).__name__}: {error}")
 
     return translate
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the empty folder of a new library.
+
+    Raises:
+        InputError, LibraryError, LibraryReadOnly: it cannot be made. LibraryNotFound: other files lie there.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"a library is a folder, but {str(folder)!r} is a file: name another place with --library")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LibraryError(f"cannot make the library's folder {str(folder)!r}: {error.strerror or error}") from error
+    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise LibraryReadOnly(f"cannot make a library in {str(folder)!r}: the folder cannot be written")
+    others = [name for name in os.listdir(folder) if not name.startswith(".")]
+    if others:
+        raise LibraryNotFound(
+            f"{str(folder)!r} holds no library but other files ({others[0]!r}, …): name an empty or a new folder with --library"
+        )

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 from vlm.encoders.base import Encoder
-from vlm.errors import InputError, LibraryError, LibraryNotFound, LibraryReadOnly, NotAVideo, QueryError
+from vlm.errors import InputError, NotAVideo, QueryError
 from vlm.index import catalog
-from vlm.index.database import FILE_NAME
+from vlm.index.database import FILE_NAME, make_folder
 from vlm.index.equipment import Equipment
 from vlm.index.model import Progress
 from vlm.index.records import AddEstimate, AddEvent, AddReport, FileChanges, LibraryStats, Quarantined, SearchResult, VideoRecord
@@ -72,7 +72,7 @@ class Library:
         """
         folder = Path(path).expanduser()
         if not (folder / FILE_NAME).exists() and create and not read_only:
-            _make_folder(folder)
+            make_folder(folder)
             store = Store.create(folder)
         else:
             store = Store.open(folder, read_only=read_only)
@@ -401,19 +401,3 @@ class Library:
             if gone is not None:
                 self._gear.index_cache().rebuild(probe_texts=self._gear.probe_texts())
         return None if gone is None else gone.name
-
-
-def _make_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"a library is a folder, but {str(folder)!r} is a file: name another place with --library")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LibraryError(f"cannot make the library's folder {str(folder)!r}: {error.strerror or error}") from error
-    if not os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise LibraryReadOnly(f"cannot make a library in {str(folder)!r}: the folder cannot be written")
-    others = [name for name in os.listdir(folder) if not name.startswith(".")]
-    if others:
-        raise LibraryNotFound(
-            f"{str(folder)!r} holds no library but other files ({others[0]!r}, …): name an empty or a new folder with --library"
-        )
