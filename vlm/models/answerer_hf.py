@@ -126,7 +126,10 @@ class TransformersAnswerer:
         else:
             mark = str(getattr(self._processor, "image_token", "") or "")
             words = f"{mark * len(pictures)}\n{text}\nAnswer:".lstrip()
-        given = {"images": list(pictures)} if pictures else {}
+        given: dict[str, Any] = {"images": list(pictures)} if pictures else {}
+        begin = self._processor.tokenizer.bos_token
+        if begin and words.startswith(begin):
+            given["add_special_tokens"] = False  # the template has begun the text, and the tokenizer would once more
         inputs = self._processor(text=words, return_tensors="pt", **given)
         dtype = self._model.dtype
         return _Prompt(words, {name: _moved(value, self._device, dtype) for name, value in inputs.items()})

@@ -172,6 +172,17 @@ def test_a_model_of_a_short_context_is_shown_fewer_frames(tmp_path: Path, frames
         short.answer("what is this? " * 20, frames, TIMES)
 
 
+def test_a_template_that_begins_the_text_itself_does_not_begin_it_twice(
+    answerer: TransformersAnswerer, folders: dict[AnswererKind, Path], tmp_path: Path, frames: NDArray[np.uint8]
+):
+    folder = tmp_path / "begun"
+    shutil.copytree(folders["llava"], folder)
+    template = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").write_text("{{ bos_token }}" + template)
+    begun = load_answerer(f"hf:{folder}", device="cpu")
+    assert begun.answer(QUESTION, frames, TIMES, options=OPTIONS) == answerer.answer(QUESTION, frames, TIMES, options=OPTIONS)
+
+
 def test_a_model_that_cannot_do_without_pictures_has_no_prior(
     folders: dict[AnswererKind, Path], frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ):
