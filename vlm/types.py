@@ -255,8 +255,8 @@ class Answer:
     video shows what is asked, None where nothing was trained to tell. ``evidence`` are the moments that the answer rests on, best first.
 
     Two figures say how far it can be trusted. ``prior`` is what the question alone suggests, shares as in ``options``; None where nothing
-    was trained to tell. ``faithfulness`` is how much of ``probability`` is lost when the evidence is taken out of the video, in [-1, 1]; None
-    where it was not measured, or nothing would be left.
+    was trained to tell. ``faithfulness`` is how much of ``probability`` is lost when the evidence is taken out of the video, in [-1, 1];
+    None where it was not measured, or nothing would be left.
     """
 
     text: str
