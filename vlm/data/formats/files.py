@@ -151,7 +151,12 @@ def write_csv(path: PathLike, header: Sequence[str], rows: Iterable[Sequence[obj
 
     The library's own writer leaves a lone carriage return unquoted, which its reader then takes for the end of the row.
     """
-    write_text(path, "".join(f"{_csv_line(row)}{line_end}" for row in [header, *rows]))
+    write_text(path, csv_text(header, rows, line_end=line_end))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]], *, line_end: str = "\n") -> str:
+    """The text of a comma-separated file."""
+    return "".join(f"{_csv_line(row)}{line_end}" for row in [header, *rows])
 
 
 def _csv_line(cells: Sequence[object]) -> str:

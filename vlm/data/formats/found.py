@@ -1,0 +1,63 @@
+"""Results of a search or a grounding, as one record that every result format writes and reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vlm.data.formats.qvhighlights import Submission
+from vlm.data.formats.records import ScoredWindow, Window, is_finite
+from vlm.errors import InputError
+from vlm.types import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundMoment:
+    """A stretch of a video that answers a query.
+
+    Attributes:
+        video: the path; bytes that are not UTF-8 as ``os.fsdecode`` carries them.
+        score: orders the moments of one query; higher is surer.
+        rank: place among the moments of its query, from 1.
+        confidence: a probability, None where nothing was calibrated to tell.
+    """
+
+    query: str
+    video: str
+    span: Span
+    score: float
+    rank: int
+    video_id: int | None
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if not is_finite(self.score):
+            raise InputError(f"score must be finite, got {self.score!r}")
+        if self.rank < 1:
+            raise InputError(f"rank must be at least 1, got {self.rank}")
+        if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:
+            raise InputError(f"confidence must be within 0..1, got {self.confidence!r}")
+
+
+def submissions_of(found: Iterable[FoundMoment]) -> tuple[Submission, ...]:
+    """A submission for each pair of query and video, in the order of their first moments; ``qid`` counts them from 0."""
+    together: dict[tuple[str, str], list[FoundMoment]] = {}
+    for moment in found:
+        together.setdefault((moment.query, moment.video), []).append(moment)
+    return tuple(
+        Submission(
+            query_id=number,
+            query=query,
+            video_id=video,
+            windows=tuple(ScoredWindow(Window(moment.span.start, moment.span.end), moment.score) for moment in moments),
+        )
+        for number, ((query, video), moments) in enumerate(together.items())
+    )
+
+
+def only_video_of(found: Sequence[FoundMoment]) -> str:
+    """The video that all moments lie in; raises ``InputError`` where they lie in several, or there are none."""
+    videos = list(dict.fromkeys(moment.video for moment in found))
+    if len(videos) != 1:
+        raise InputError(f"subtitles belong to one video, got moments of {len(videos)} {videos[:3]}: write one file for each, with -o DIR")
+    return videos[0]

@@ -1,0 +1,53 @@
+"""Results as one JSON object a line: ``query, video, start, end, score, rank, video_id, confidence``, times in seconds.
+
+The text is ASCII, so a path that is not UTF-8 comes back as it was: its bytes stand as lone surrogates (backslash, udce9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from vlm.data.formats.fields import Fields
+from vlm.data.formats.files import PathLike, dump_json, read_json_lines, write_text
+from vlm.data.formats.found import FoundMoment
+from vlm.types import Span
+
+
+def found_jsonl_text(found: Iterable[FoundMoment]) -> str:
+    """The lines of a file."""
+    return "".join(f"{dump_json(_row(moment))}\n" for moment in found)
+
+
+def write_found_jsonl(path: PathLike, found: Iterable[FoundMoment]) -> None:
+    """Writes results."""
+    write_text(path, found_jsonl_text(found))
+
+
+def read_found_jsonl(path: PathLike) -> tuple[FoundMoment, ...]:
+    """The results of a file."""
+    return tuple(_moment(fields) for fields in read_json_lines(path))
+
+
+def _row(moment: FoundMoment) -> dict[str, object]:
+    return {
+        "query": moment.query,
+        "video": moment.video,
+        "start": moment.span.start,
+        "end": moment.span.end,
+        "score": moment.score,
+        "rank": moment.rank,
+        "video_id": moment.video_id,
+        "confidence": moment.confidence,
+    }
+
+
+def _moment(fields: Fields) -> FoundMoment:
+    return FoundMoment(
+        query=fields.text("query"),
+        video=fields.text("video"),
+        span=Span(fields.number("start"), fields.number("end")),
+        score=fields.number("score"),
+        rank=fields.integer("rank"),
+        video_id=None if fields.take("video_id") is None else fields.integer("video_id"),
+        confidence=None if fields.take("confidence") is None else fields.number("confidence"),
+    )
