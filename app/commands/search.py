@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vlm.app.console import emit_json, emit_row, note, results_go_to_people, warn
+from vlm.app.console import emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
 from vlm.app.options import (
     DeviceOption,
@@ -23,8 +23,10 @@ from vlm.app.options import (
     seconds_of,
     stretch_of,
 )
+from vlm.app.out import Format, FormatOption, OutputOption, chosen_format, put, write_found
 from vlm.app.player import play
 from vlm.app.render import Column, clock_time, count, print_table, stretch
+from vlm.data.formats.found import FoundMoment
 from vlm.errors import InputError, QueryError
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ def search(
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the hits as strips of pictures into a new PNG.")
     ] = None,
+    written_as: FormatOption = None,
+    output: OutputOption = None,
     encoder: EncoderOption = None,
     device: DeviceOption = "auto",
     index_device: IndexDeviceOption = "auto",
@@ -85,6 +89,7 @@ def search(
 
     if open_hit is not None and not skip < open_hit <= skip + top_k:
         raise typer.BadParameter(f"hit {open_hit} is not among hits {skip + 1} to {skip + top_k} that are asked for", param_hint="--open")
+    chosen = chosen_format(written_as, output, as_json=as_json)
     sentence = _readable(" ".join(query or ()))
     if not (sentence or like or plus or minus):
         raise typer.BadParameter("say what is to be seen, or name what it looks like with --like", param_hint="QUERY")
@@ -106,10 +111,13 @@ def search(
         looks = [_look(held, named) for named in like or ()]
         result = held.search(sentence, like=looks, plus=more, minus=less, only=only, top_k=top_k, skip=skip, group_by=grouping)
         warnings = [*result.warnings, *_change_warnings(held)]
-    if as_json:
-        emit_json(schemas.SearchOutput.of(result, library=str(folder), group_by=grouping, warnings=warnings))
-    else:
+    if chosen is Format.TABLE:
         _print_hits(result.hits)
+    elif chosen is Format.JSON:
+        document = schemas.SearchOutput.of(result, library=str(folder), group_by=grouping, warnings=warnings)
+        put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)
+    else:
+        write_found([_found(result.query, hit) for hit in result.hits], chosen, output)
     for warning in warnings:
         warn(warning)
     if not result.hits:
@@ -122,6 +130,10 @@ def search(
         note(f"contact sheet: {sheet}")
     if open_hit is not None:
         _open(result.hits, open_hit)
+
+
+def _found(query: str, hit: Hit) -> FoundMoment:
+    return FoundMoment(query=query, video=hit.path, span=hit.span, score=hit.score, rank=hit.rank, video_id=hit.video_id)
 
 
 def _weighed(text: str) -> tuple[str, float]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from vlm.data.formats.fields import Fields
-from vlm.data.formats.files import PathLike, read_json_lines, write_json_lines
+from vlm.data.formats.files import PathLike, dump_json, read_json_lines, write_json_lines, write_text
 from vlm.data.formats.records import Annotations, Extra, Fault, ScoredWindow, Window, checked, need_duration, windows_faults
 
 CLIP_SECONDS = 2
@@ -130,7 +130,12 @@ def read_submissions(path: PathLike) -> Annotations[Submission]:
 
 def write_submissions(path: PathLike, submissions: Iterable[Submission]) -> None:
     """Writes answers as the public scorer reads them."""
-    write_json_lines(path, (_submission_json(submission) for submission in submissions))
+    write_text(path, submissions_text(submissions))
+
+
+def submissions_text(submissions: Iterable[Submission]) -> str:
+    """The text of a file of answers."""
+    return "".join(f"{dump_json(_submission_json(submission))}\n" for submission in submissions)
 
 
 def _query(fields: Fields) -> MomentQuery:
