@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vlm.app.console import emit_json, emit_row, note, results_go_to_people, warn
+from vlm.app.console import emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
 from vlm.app.options import DeviceOption, EncoderOption, JsonOption, LibraryOption, WithinOption, stretch_of, video_library
+from vlm.app.out import Format, FormatOption, OutputOption, chosen_format, put, write_found
 from vlm.app.render import Column, print_table, stretch
+from vlm.data.formats.found import FoundMoment
 
 if TYPE_CHECKING:
+    from vlm.index.footage import Footage
     from vlm.types import Grounded
 
 # People are shown moments that share less than this (IoU); evaluation keeps nearer ones apart.
@@ -27,6 +30,8 @@ def ground(
     within: WithinOption = None,
     top_k: Annotated[int, typer.Option("-k", "--top-k", min=1, max=10, metavar="N", help="How many moments of each query.")] = 3,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the curves into a new PNG.")] = None,
+    written_as: FormatOption = None,
+    output: OutputOption = None,
     library: LibraryOption = None,
     encoder: EncoderOption = None,
     device: DeviceOption = "auto",
@@ -40,6 +45,7 @@ def ground(
     from vlm.app import schemas_ask
     from vlm.index.search import query_warnings
 
+    chosen = chosen_format(written_as, output, as_json=as_json)
     span = stretch_of(within)
     if plot is not None:
         from vlm.app.sheet import check_free
@@ -59,18 +65,19 @@ def ground(
         from vlm.app.plot import write_plot
 
         write_plot(plot, footage.path or f"video {footage.video_id}", times, footage.offset_seconds + footage.features.end, found)
-    if as_json:
-        emit_json(
-            schemas_ask.GroundOutput(
-                video=schemas_ask.FootageOutput.of(footage),
-                score="probability" if is_probability else "contrast",
-                times=times.tolist(),
-                queries=[schemas_ask.GroundedOutput.of(one) for one in found],
-                warnings=warnings,
-            )
-        )
-    else:
+    if chosen is Format.TABLE:
         _print_moments(found)
+    elif chosen is Format.JSON:
+        document = schemas_ask.GroundOutput(
+            video=schemas_ask.FootageOutput.of(footage),
+            score="probability" if is_probability else "contrast",
+            times=times.tolist(),
+            queries=[schemas_ask.GroundedOutput.of(one) for one in found],
+            warnings=warnings,
+        )
+        put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)
+    else:
+        write_found([moment for one in found for moment in _rows(one, footage)], chosen, output)
     for warning in warnings:
         warn(warning)
     if plot is not None:
@@ -84,6 +91,21 @@ def _distinct(found: Grounded, most: int) -> Grounded:
     from vlm.models.curves import suppressed
 
     return replace(found, moments=tuple(suppressed(found.moments, most=most, overlap=_SAME)))
+
+
+def _rows(found: Grounded, footage: Footage) -> list[FoundMoment]:
+    return [
+        FoundMoment(
+            query=found.text,
+            video=footage.path,
+            span=moment.span,
+            score=moment.score,
+            rank=rank,
+            video_id=footage.video_id,
+            confidence=found.presence,
+        )
+        for rank, moment in enumerate(found.moments, start=1)
+    ]
 
 
 def _print_moments(found: list[Grounded]) -> None:

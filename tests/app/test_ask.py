@@ -12,6 +12,7 @@ from PIL import Image
 from tests.app.running import Vlm
 from tests.index.test_attach import save_model
 from vlm import Library
+from vlm.data.formats.found_csv import read_found_csv
 
 
 @pytest.fixture
@@ -51,6 +52,15 @@ def test_grounding_as_json(vlm: Vlm, colour_library: Path, two: Path, blocks: st
     assert (one["query"], one["presence"], len(one["curve"])) == ("white", None, 6)
     assert (one["moments"][0]["start"], one["moments"][0]["end"]) == (8.0, 12.0)
     assert len(one["moments"]) <= 2
+
+
+def test_moments_as_subtitles_and_rows(vlm: Vlm, colour_library: Path, two: Path, blocks: str, tmp_path: Path):
+    command = ("ground", "white", two, "--also", "blue", "-k", 1, "-l", colour_library, "-e", blocks)
+    lines = vlm(*command, "--format", "srt").out.splitlines()
+    assert lines[:3] == ["1", "00:00:00,000 --> 00:00:08,000", "blue"]
+    vlm(*command, "--format", "csv", "-o", tmp_path / "found.csv")
+    assert [one.query for one in read_found_csv(tmp_path / "found.csv")] == ["white", "blue"]
+    assert "never overwritten" in vlm(*command, "--format", "csv", "-o", tmp_path / "found.csv", code=1).err
 
 
 @pytest.mark.parametrize(("within", "words"), [("8", "START-END"), ("9-8", "ends before it begins"), ("1:2:3:4-9", "START-END")])
