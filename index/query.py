@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from vlm.errors import BadVectors, InputError, QueryError
 from vlm.index.cache import EncodeTexts
 from vlm.index.footage import Footage
 from vlm.index.search import checked_query
-from vlm.models.reader import Reader
+
+if TYPE_CHECKING:
+    from vlm.models.reader import Reader
 
 Look = TypeVar("Look")
 # Below this length a sum has no direction worth searching for.
