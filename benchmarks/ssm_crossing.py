@@ -4,7 +4,7 @@
 
 Attention is the mixer of ``vlm.ssm.attention``: two projections around ``scaled_dot_product_attention``. All four have about equal weights.
 At each length they take turns, and a time is the best of the rounds. The crossing lies where the lines between the measured lengths meet,
-both axes logarithmic. Only the plot needs matplotlib (extra ``bench``).
+both axes logarithmic.
 """
 
 from __future__ import annotations
@@ -76,15 +76,9 @@ def told(times: Times, which: str, name: str) -> str:
 
 
 def draw(times: Times, title: str, to: Path) -> None:
-    """Two panels, one for each of PASSES.
+    """Two panels, one for each of PASSES."""
+    import matplotlib
 
-    Raises:
-        SystemExit: matplotlib is not there.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise SystemExit("the plot needs matplotlib: pip install 'vlm-retrieval[bench]', or leave --plot out") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
