@@ -32,7 +32,7 @@ def cue_blocks(found: Iterable[FoundMoment], *, decimal: str, escape: Callable[[
         yield "\n".join(line for line in (str(number), times, words, _figures(moment)) if line)
 
 
-def read_cues(path: PathLike, *, video: str, unescape: Callable[[str], str]) -> tuple[FoundMoment, ...]:
+def moments_of_cues(path: PathLike, *, video: str, unescape: Callable[[str], str]) -> tuple[FoundMoment, ...]:
     """The moments of a file that ``cue_blocks`` made; raises ``InputError`` for a cue without its line of figures."""
     blocks = re.split(r"\n{2,}", read_text(path).replace("\r\n", "\n").strip("\n"))
     cues = (block for block in blocks if block and not block.startswith("WEBVTT"))

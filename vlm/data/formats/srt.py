@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vlm.data.formats.cues import cue_blocks, read_cues
+from vlm.data.formats.cues import cue_blocks, moments_of_cues
 from vlm.data.formats.files import PathLike, write_text
 from vlm.data.formats.found import FoundMoment
 
@@ -22,6 +22,6 @@ def write_srt(path: PathLike, found: Iterable[FoundMoment]) -> None:
     write_text(path, srt_text(found))
 
 
-def read_srt(path: PathLike, *, video: str) -> tuple[FoundMoment, ...]:
-    """The moments of a file that ``write_srt`` made."""
-    return read_cues(path, video=video, unescape=str)
+def read_srt(path: PathLike, *, video: str = "") -> tuple[FoundMoment, ...]:
+    """The moments of a file that ``write_srt`` made; which ``video`` they lie in is not in it."""
+    return moments_of_cues(path, video=video, unescape=str)

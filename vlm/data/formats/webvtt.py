@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from vlm.data.formats.cues import cue_blocks, read_cues
+from vlm.data.formats.cues import cue_blocks, moments_of_cues
 from vlm.data.formats.files import PathLike, write_text
 from vlm.data.formats.found import FoundMoment
 
@@ -21,6 +21,6 @@ def write_webvtt(path: PathLike, found: Iterable[FoundMoment]) -> None:
     write_text(path, webvtt_text(found))
 
 
-def read_webvtt(path: PathLike, *, video: str) -> tuple[FoundMoment, ...]:
-    """The moments of a file that ``write_webvtt`` made."""
-    return read_cues(path, video=video, unescape=html.unescape)
+def read_webvtt(path: PathLike, *, video: str = "") -> tuple[FoundMoment, ...]:
+    """The moments of a file that ``write_webvtt`` made; which ``video`` they lie in is not in it."""
+    return moments_of_cues(path, video=video, unescape=html.unescape)
