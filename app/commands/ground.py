@@ -102,7 +102,6 @@ def _rows(found: Grounded, footage: Footage) -> list[FoundMoment]:
             score=moment.score,
             rank=rank,
             video_id=footage.video_id,
-            confidence=found.presence,
         )
         for rank, moment in enumerate(found.moments, start=1)
     ]
