@@ -91,10 +91,13 @@ def test_an_open_question_to_an_encoder_alone_names_the_ways_out(vlm: Vlm, colou
         assert way in err
 
 
-def test_what_no_video_shows_ends_with_exit_code_4(vlm: Vlm, own_library: Path, videos: Path, blocks: str, tmp_path: Path):
-    folder = save_model(tmp_path / "trained", answers=("yes", "no"), seed=1)
+@pytest.mark.parametrize(("shows", "code"), [(False, 4), (True, 0)])
+def test_what_no_video_shows_ends_with_exit_code_4(shows: bool, code: int, vlm: Vlm, own_library: Path, blocks: str, tmp_path: Path):
+    folder = save_model(tmp_path / "trained", answers=("yes", "no"), shows=shows)
     with Library.open(own_library, encoder=blocks) as library:
         library.attach(folder)
-        shown = library.ask("is it white").is_shown
-    done = vlm("ask", "is it white", "-l", own_library, "-e", blocks, code=0 if shown else 4)
-    assert (done.rows()[0][0] != "") == shown
+    done = vlm("ask", "is it white", "-l", own_library, "-e", blocks, code=code)
+    assert (done.rows()[0][0] in ("yes", "no")) == shows
+    asked = json.loads(vlm("ask", "is it white", "-l", own_library, "-e", blocks, "--json", code=code).out)
+    assert asked["is_shown"] is shows
+    assert len(asked["answer"]["blind_prior"]) == 2

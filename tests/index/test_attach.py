@@ -25,9 +25,19 @@ from vlm.models.reader import PlainReader, Reader, TrainedReader
 
 
 def save_model(
-    folder: Path, *, gate: float = 2.0, fingerprint: str = "blocks-1", seed: int = 0, dim: int = 32, answers: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    gate: float = 2.0,
+    fingerprint: str = "blocks-1",
+    seed: int = 0,
+    dim: int = 32,
+    answers: tuple[str, ...] = (),
+    shows: bool | None = None,
 ) -> Path:
-    """An untrained model for ``blocks`` whose gates are open, so that its vectors are not those of the encoder."""
+    """An untrained model for ``blocks`` whose gates are open, so that its vectors are not those of the encoder.
+
+    ``shows``: whether it says of every video that it shows what is asked; None leaves that to chance.
+    """
     torch.manual_seed(seed)
     adapter = AdapterConfig(dim=dim, mixer="mamba", num_layers=1, d_state=4)
     interaction = InteractionConfig(text_dim=dim, video_dim=dim, width=8, num_layers=1, d_state=4) if answers else None
@@ -37,6 +47,10 @@ def save_model(
         for name, value in model.named_parameters():
             if name.endswith("gate"):
                 value.fill_(gate)
+        if shows is not None:
+            last = model.cross().abstain.mlp[-1]
+            last.weight.zero_()
+            last.bias.fill_(4.0 if shows else -4.0)
     return model.save_pretrained(folder)
 
 
