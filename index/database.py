@@ -74,20 +74,9 @@ class Database:
     @classmethod
     def create(cls, folder: Path) -> Database:
         """A new, empty file in ``folder``; an existing one is opened instead."""
-        path = folder / FILE_NAME
         with _translated(folder):
-            connection = _connect(path, "rwc")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in _SCHEMA.split(";\n"):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {FORMAT}")
-                connection.executemany(
-                    "INSERT INTO meta VALUES (?, ?)", [("library_id", uuid.uuid4().hex), ("generation", 0), ("compacted", 0)]
-                )
-            connection.execute("COMMIT")
+            connection = _connect(folder / FILE_NAME, "rwc")
+            _make(connection)
             connection.close()
         return cls.open(folder)
 
@@ -96,7 +85,7 @@ class Database:
         """The file in ``folder``; read-only where asked for or where the folder cannot be written.
 
         Raises:
-            LibraryNotFound: there is none.
+            LibraryNotFound: there is none; or its making was interrupted, and it is to be read only: otherwise that is finished first.
             LibraryTooNew: it was written by a later format.
             LibraryDamaged: the file is no library, or SQLite cannot read it.
         """
@@ -114,6 +103,12 @@ class Database:
             # from this side either: SQLite may then take the file as immutable, unless a log is waiting in it.
             waiting = path.with_name(FILE_NAME + "-wal").exists()
             connection = _connect(path, "rw" if not read_only else "ro" if writable or waiting else "ro&immutable=1")
+            if _is_unmade(connection):
+                if read_only:
+                    raise LibraryNotFound(
+                        f"no library in {str(folder)!r} yet: it is being made, or that was interrupted; run `vlm add` again to finish it"
+                    )
+                _make(connection)
             _check_format(connection, folder)
         return cls(folder, connection, read_only=read_only)
 
@@ -199,6 +194,28 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection.execute("PRAGMA cache_size = -65536")
     connection.execute("PRAGMA mmap_size = 2147418112")
     return connection
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    """Writes the empty tables, at once or not at all; nothing where another process has done so."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if _is_unmade(connection):
+        for statement in _SCHEMA.split(";\n"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", [("library_id", uuid.uuid4().hex), ("generation", 0), ("compacted", 0)])
+    connection.execute("COMMIT")
+
+
+def _is_unmade(connection: sqlite3.Connection) -> bool:
+    """Whether the file holds nothing at all: so ``_make`` leaves it where it is killed, from the file's first byte to its commit."""
+    return not (
+        connection.execute("PRAGMA application_id").fetchone()[0]
+        or connection.execute("PRAGMA user_version").fetchone()[0]
+        or connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    )
 
 
 def _check_format(connection: sqlite3.Connection, folder: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -168,6 +171,25 @@ def test_a_damaged_file_is_refused_with_the_way_out(tmp_path: Path, damage: str)
     with pytest.raises(LibraryDamaged, match="move it away"):
         opened = Store.open(tmp_path)
         opened.query("SELECT * FROM meta")
+
+
+@pytest.mark.parametrize("moment", ["the file is there", "it is set to keep a log", "its tables are not committed"])
+def test_a_library_whose_making_was_killed_is_made_by_the_next_to_open_it(tmp_path: Path, moment: str):
+    path = tmp_path / FILE_NAME
+    wal, tables = "db.execute('PRAGMA journal_mode = WAL')", "db.execute('BEGIN IMMEDIATE'); db.execute('CREATE TABLE meta (key)')"
+    done = {"the file is there": [], "it is set to keep a log": [wal], "its tables are not committed": [wal, tables]}[moment]
+    begin = f"import os, sqlite3; db = sqlite3.connect({str(path)!r}, isolation_level=None)"
+    script = "; ".join([begin, *done, "os.kill(os.getpid(), 9)"])
+    path.touch()
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    with pytest.raises(LibraryNotFound, match="run `vlm add` again"):
+        Store.open(tmp_path, read_only=True)
+    store = Store.open(tmp_path)
+    add(store, "a", b"/a.mp4")
+    store.close()
+    again = Store.create(tmp_path)
+    assert again.find_location(b"/a.mp4") is not None
+    again.close()
 
 
 def test_a_folder_without_library_is_named(tmp_path: Path):
