@@ -29,7 +29,7 @@ from vlm.errors import CheckpointUnusable, InputError
 from vlm.train.checkpoint import load_checkpoint, save_checkpoint
 from vlm.train.faults import broken_place, diverged_gradient, diverged_loss, too_large
 from vlm.train.log import Log
-from vlm.train.optim import Average, learning_rate, optimisers
+from vlm.train.optim import Average, KernelMuon, learning_rate, optimisers
 from vlm.train.ranks import everywhere, mean_figures, of_all_ranks, random_states, rank_and_ranks, set_random_states, wait_for_all
 from vlm.train.recompute import recomputing_module
 from vlm.train.watch import Validate, Watch
@@ -42,7 +42,7 @@ FREE = frozenset({"save_every", "log_every", "gradient_checkpointing", "tensorbo
 LATER = frozenset({"gate_rate", "matrix_rate", "validate_every", "patience", "gradient_checkpointing", "tensorboard"})
 
 # Under which name a checkpoint holds the state of an optimiser.
-STATES: dict[type[torch.optim.Optimizer], str] = {torch.optim.AdamW: "optimiser", torch.optim.Muon: "muon"}
+STATES: dict[type[torch.optim.Optimizer], str] = {torch.optim.AdamW: "optimiser", KernelMuon: "muon"}
 
 
 class Source(Protocol):
@@ -189,8 +189,10 @@ class _Learner:
         self._accelerator = Accelerator(mixed_precision="no", cpu=only_processors, kwargs_handlers=[unused])
         # The run owns its process: what draws without a generator (dropout) must be resumable too, and differ between ranks.
         torch.manual_seed(config.seed + rank_and_ranks()[0])
+        self._module = self._accelerator.prepare(module)
+        self.bare: nn.Module = self._accelerator.unwrap_model(self._module)
         made = optimisers(
-            module.named_parameters(),
+            self.bare.named_parameters(),
             rate=config.peak_rate,
             weight_decay=config.weight_decay,
             betas=config.betas,
@@ -198,9 +200,7 @@ class _Learner:
             matrix_rate=config.matrix_rate,
             fused=self._accelerator.device.type == "cuda",
         )
-        self._module = self._accelerator.prepare(module)
         self._optimisers = {STATES[type(one)]: self._accelerator.prepare(one) for one in made}
-        self.bare: nn.Module = self._accelerator.unwrap_model(self._module)
         self.average = Average(self.bare, decay=config.average_decay)
 
     def learn(self, step: int, batches: Generator[tuple[int, Any], None, None]) -> dict[str, float]:

@@ -24,11 +24,13 @@ def optimisers(
     matrix_rate: float = 0.0,
     fused: bool = False,
 ) -> list[torch.optim.Optimizer]:
-    """AdamW over ``parameter_groups``; and where ``matrix_rate`` is above 0, Muon at ``matrix_rate`` times the rate over the matrices that
-    map vectors to vectors (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"), which AdamW then leaves alone.
+    """AdamW over ``parameter_groups``; and where ``matrix_rate`` is above 0, Muon at ``matrix_rate`` times the rate over all that maps
+    vectors to vectors, matrices and the kernels of images (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"),
+    which AdamW then leaves alone.
 
-    Muon's step has the same length in all directions of a matrix. What a text tower learns last, which word belongs to which thing, are
-    directions with small gradients: it needs half the texts (docs/pocket.md).
+    Muon's step has the same length in all directions of a matrix. What a tower learns last, which word belongs to which thing or how
+    textures differ, are directions with small gradients: it needs half the examples (docs/pocket.md). The parameters must be on their
+    device already.
     """
     named = list(named)
     matrices = [parameter for name, parameter in named if matrix_rate and parameter.requires_grad and _maps(name, parameter)]
@@ -38,13 +40,43 @@ def optimisers(
     if groups or not matrices:
         made.append(torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused))
     if matrices:
-        made.append(torch.optim.Muon([{"params": matrices, "scale": matrix_rate}], lr=rate, weight_decay=weight_decay))
+        made.append(KernelMuon(matrices, rate=rate, scale=matrix_rate, weight_decay=weight_decay))
     return made
+
+
+class KernelMuon(torch.optim.Muon):
+    """Muon over matrices and kernels (out, in, h, w); a kernel is the matrix from all that lies under it to its outputs."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, rate: float, scale: float, weight_decay: float) -> None:
+        whole = list(parameters)
+        matrices = [p if p.ndim == 2 else nn.Parameter(_as_matrix(p.detach(), p)) for p in whole]
+        self._kernels = [(kernel, matrix) for kernel, matrix in zip(whole, matrices, strict=True) if kernel is not matrix]
+        super().__init__([{"params": matrices, "scale": scale}], lr=rate, weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One step by the gradients of the matrices and kernels."""
+        for kernel, matrix in self._kernels:
+            assert matrix.data_ptr() == kernel.data_ptr(), "the kernels have moved since the optimiser was made"
+            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad, kernel)
+        return super().step(closure)  # type: ignore[no-untyped-call]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients, those of the kernels too."""
+        super().zero_grad(set_to_none)
+        for kernel, _ in self._kernels:
+            kernel.grad = None
+
+
+def _as_matrix(values: Tensor, kernel: Tensor) -> Tensor:
+    """Values of a kernel's shape as (out, the rest), in the order in which the kernel lies in memory."""
+    lying = values if kernel.is_contiguous() else values.permute(0, 2, 3, 1)
+    return lying.reshape(len(values), -1)
 
 
 def _maps(name: str, parameter: nn.Parameter) -> bool:
     """Whether it is a map: a table of vectors is none, and a step of one length in all directions would move words that were not read."""
-    return parameter.ndim == 2 and name.endswith("weight") and "embed" not in name
+    return parameter.ndim in (2, 4) and name.endswith("weight") and "embed" not in name
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float, gate_rate: float = 1.0) -> list[dict[str, Any]]:

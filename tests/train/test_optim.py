@@ -55,6 +55,26 @@ def test_muon_takes_the_maps_and_adamw_all_else() -> None:
     assert left == {id(p) for p in module.parameters() if p.requires_grad} - {id(module["odd"].linear.weight)}
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_takes_a_kernel_for_the_matrix_of_its_inputs(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(3, 4, 5).to(memory_format=layout)
+    flat = nn.Parameter(convolution.weight.detach().clone().flatten(1))
+    _, muon = optimisers(convolution.named_parameters(), rate=0.01, weight_decay=0.5, betas=(0.9, 0.98), matrix_rate=2.0)
+    peer = torch.optim.Muon([flat], lr=0.01, weight_decay=0.5)
+    images = torch.randn(2, 3, 8, 8)
+    for _ in range(3):
+        muon.zero_grad()
+        assert convolution.weight.grad is None
+        convolution(images).square().sum().backward()
+        assert convolution.weight.grad is not None
+        flat.grad = convolution.weight.grad.clone().flatten(1)
+        muon.step()
+        peer.step()
+        # Muon multiplies in bfloat16, here with its sums in another order; a step moves a weight by about 1e-3.
+        torch.testing.assert_close(convolution.weight.detach().flatten(1), flat.detach(), rtol=0, atol=1e-4)
+
+
 def test_without_a_rate_for_matrices_adamw_takes_all() -> None:
     (only,) = optimisers(Odd().named_parameters(), rate=1e-3, weight_decay=0.5, betas=(0.9, 0.98))
     assert isinstance(only, torch.optim.AdamW)
