@@ -82,7 +82,8 @@ class HitOutput(Named):
 
     rank: int
     score: float
-    confidence: float | None = None
+    confidence: float | None
+    false_alarm_rate: float | None
     video_id: int
     segment_id: int
     start: float
@@ -98,6 +99,8 @@ class HitOutput(Named):
             **name_fields(hit.path),
             rank=hit.rank,
             score=hit.score,
+            confidence=hit.confidence,
+            false_alarm_rate=hit.false_alarm_rate,
             video_id=hit.video_id,
             segment_id=hit.segment_id,
             start=hit.span.start,
@@ -115,17 +118,27 @@ class SearchOutput(Output):
     library: PlaceOutput
     query: str
     group_by: Literal["video", "segment"]
+    min_confidence: float | None
     hits: list[HitOutput]
     warnings: list[str]
     timings: dict[str, float]
 
     @classmethod
-    def of(cls, result: SearchResult, *, library: str, group_by: Literal["video", "segment"], warnings: list[str]) -> Self:
+    def of(
+        cls,
+        result: SearchResult,
+        *,
+        library: str,
+        group_by: Literal["video", "segment"],
+        min_confidence: float | None,
+        warnings: list[str],
+    ) -> Self:
         """The output of a search, with all that is to be warned of."""
         return cls(
             library=PlaceOutput.of(library),
             query=result.query,
             group_by=group_by,
+            min_confidence=min_confidence,
             hits=[HitOutput.of(hit) for hit in result.hits],
             warnings=warnings,
             timings=result.timings,

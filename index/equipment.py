@@ -16,6 +16,8 @@ from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
     from vlm.index.cache import EncodeTexts, IndexCache
+    from vlm.index.confidence import Confidence
+    from vlm.index.vectors import VectorIndex
     from vlm.models.model import VideoTextModel
     from vlm.models.reader import Reader
 
@@ -179,6 +181,26 @@ class Equipment:
         from vlm.models.reader import TrainedReader
 
         return TrainedReader(encoder, model, device=self.model_device()).embed_texts
+
+    def confidence(self, index: VectorIndex, encoder: Encoder) -> Confidence | None:
+        """What the library's scores are worth; None where it has too few segments to say. Measured when first needed and after changes,
+        and kept in the library where nobody is writing it."""
+        from vlm.index import background, confidence
+
+        attached = self.slot.held()
+        key = {
+            "generation": index.generation,
+            "encoder": encoder.fingerprint,
+            "model": None if attached is None else attached.digest,
+            "sentences": background.VERSION,
+        }
+
+        def make() -> Confidence | None:
+            with one_thread():
+                texts = self.text_vectors(encoder)(background.background(encoder))
+            return confidence.measure(self.store, index, texts)
+
+        return confidence.kept(self.store, key, make, may_write=lambda: not self.store.read_only and self.lock.free_to_write())
 
     def model_device(self) -> str:
         """Where the trained model runs: on the encoder's GPU, where it has one."""

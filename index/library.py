@@ -147,6 +147,7 @@ class Library:
         top_k: int = 10,
         skip: int = 0,
         group_by: Literal["video", "segment"] = "video",
+        min_confidence: float | None = None,
     ) -> SearchResult:
         """The ``top_k`` best stretches for a query, best first: one per video, or several (``group_by="segment"``).
 
@@ -156,12 +157,15 @@ class Library:
             plus, minus: texts, alone or with a weight, that hits should be more or less like.
             only: which videos may be found.
             skip: how many hits to leave out from the top, for the next page.
+            min_confidence: leave out hits that the library is less likely than this to show; see Hit.
 
         Raises:
-            QueryError: the query is empty or too long, says only what to leave out, or nothing has been added yet.
+            QueryError: the query is empty or too long, says only what to leave out, or nothing has been added yet; or ``min_confidence`` is
+                asked of a query or a library that has no measure of it.
             EncoderError: the model is not here, or is another one than the library's.
             InputError, UnknownVideo, VideoError: what hits should look like cannot be read.
         """
+        from vlm.index.confidence import is_one_text, with_confidence
         from vlm.index.footage import Footage
         from vlm.index.query import query_vector, terms_of, told
         from vlm.index.search import Searcher, query_warnings
@@ -188,6 +192,10 @@ class Library:
         encoded = time.perf_counter()
         passing = only.passing(self._store) if only else None
         hits, timings = Searcher(self._store, index).search(vector, top_k=top_k, skip=skip, group_by=group_by, only=passing)
+        weighed = time.perf_counter()
+        measure = self._gear.confidence(index, encoder) if is_one_text(terms) else None
+        hits = with_confidence(hits, measure, vector[0], least=min_confidence)
+        timings["confidence"] = time.perf_counter() - weighed
         stages = {"load model": loaded - begin, "check model": checked - loaded, "open index": opened - checked, "encode": encoded - opened}
         warnings = [warning for term in terms if isinstance(term.what, str) for warning in query_warnings(term.what, encoder)]
         warnings += [note for term in terms if not isinstance(term.what, str) for note in term.what.notes]

@@ -276,8 +276,10 @@ class Answer:
 class Hit:
     """One search result: a stretch of a video, with the similarity that placed it.
 
-    ``score`` is the cosine between the query and the stretch; it is no probability. ``coverage`` is the share of the file that could be
-    decoded when it was added.
+    ``score`` is the cosine between the query and the stretch; it is no probability. ``false_alarm_rate`` says how often a query for
+    something that the library does not show has a hit that scores as high, ``confidence`` what that leaves of even odds that the library
+    shows it; both None where nothing was measured for such a query. ``coverage`` is the share of the file that could be decoded when it
+    was added.
     """
 
     rank: int
@@ -289,3 +291,5 @@ class Hit:
     duration_seconds: float
     coverage: float = 1.0
     locations: tuple[str, ...] = field(default=())
+    confidence: float | None = None
+    false_alarm_rate: float | None = None

@@ -67,6 +67,10 @@ def search(
     max_length: Annotated[str | None, typer.Option("--max-length", metavar="TIME", help="Only videos of at most this length.")] = None,
     since: Annotated[datetime | None, typer.Option("--since", formats=_DATES, help="Only files changed at this time or later.")] = None,
     until: Annotated[datetime | None, typer.Option("--until", formats=_DATES, help="Only files changed at this time or earlier.")] = None,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option("--min-confidence", min=0.0, max=1.0, metavar="P", help="Only hits that the library shows with this probability."),
+    ] = None,
     group_by: Annotated[GroupBy, typer.Option(help="One hit per video, or several stretches of the same one.")] = GroupBy.VIDEO,
     open_hit: Annotated[int | None, typer.Option("--open", min=1, metavar="N", help="Play hit N from its first second on.")] = None,
     sheet: Annotated[
@@ -109,19 +113,29 @@ def search(
     folder = library_folder(library)
     with Library.open(folder, encoder=encoder, device=device, index_device=index_device, create=False) as held:
         looks = [_look(held, named) for named in like or ()]
-        result = held.search(sentence, like=looks, plus=more, minus=less, only=only, top_k=top_k, skip=skip, group_by=grouping)
+        result = held.search(
+            sentence,
+            like=looks,
+            plus=more,
+            minus=less,
+            only=only,
+            top_k=top_k,
+            skip=skip,
+            group_by=grouping,
+            min_confidence=min_confidence,
+        )
         warnings = [*result.warnings, *_change_warnings(held)]
     if chosen is Format.TABLE:
         _print_hits(result.hits)
     elif chosen is Format.JSON:
-        document = schemas.SearchOutput.of(result, library=str(folder), group_by=grouping, warnings=warnings)
+        document = schemas.SearchOutput.of(result, library=str(folder), group_by=grouping, min_confidence=min_confidence, warnings=warnings)
         put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)
     else:
         write_found([_found(result.query, hit) for hit in result.hits], chosen, output)
     for warning in warnings:
         warn(warning)
     if not result.hits:
-        note(f"nothing found for {result.query!r}" + (" among the videos that pass the filters" if only else ""))
+        note(_nothing(result.query, only=bool(only), min_confidence=min_confidence))
         raise typer.Exit(ExitCode.NO_HIT)
     if sheet is not None:
         from vlm.app.sheet import Row, write_sheet
@@ -130,6 +144,16 @@ def search(
         note(f"contact sheet: {sheet}")
     if open_hit is not None:
         _open(result.hits, open_hit)
+
+
+def _nothing(query: str, *, only: bool, min_confidence: float | None) -> str:
+    """What to say where there is no hit."""
+    told = f"nothing found for {query!r}" + (" among the videos that pass the filters" if only else "")
+    if min_confidence is None:
+        return told
+    from vlm.index.confidence import rate_at
+
+    return f"{told} with confidence {min_confidence:g}, which {rate_at(min_confidence):.2%} of queries for what is not there would reach"
 
 
 def _found(query: str, hit: Hit) -> FoundMoment:
@@ -185,13 +209,16 @@ def _print_hits(hits: tuple[Hit, ...]) -> None:
             [
                 str(hit.rank),
                 f"{hit.score:.3f}",
+                *([] if hit.confidence is None else [f"{hit.confidence:.0%}"]),
                 " " * (longest - len(clock_time(hit.span.start))) + stretch(hit.span.start, hit.span.end),
                 str(hit.video_id),
                 hit.path or "(no file left)",
             ]
             for hit in hits
         ]
-        columns = [Column("#", numbers=True), Column("score", numbers=True), Column("time"), Column("id", numbers=True), Column("video")]
+        confidence = [Column("sure", numbers=True)] if any(hit.confidence is not None for hit in hits) else []
+        columns = [Column("#", numbers=True), Column("score", numbers=True), *confidence, Column("time"), Column("id", numbers=True)]
+        columns.append(Column("video"))
         print_table(columns, rows)
 
 

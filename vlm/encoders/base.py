@@ -83,6 +83,8 @@ class Encoder(Protocol):
         unread_text: Callable[[str], str]: the tail of a text that exceeds the context, "" when all of it is read.
         scope: str, what a model that was not trained on the world at large knows: "the drawn world of Toybox".
         unfamiliar: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]: which frames, as ``encode_frames`` takes them, lie outside the scope.
+        background_texts: Callable[[int], list[str]]: so many different sentences of the kind that it is asked for, always the same; scores
+            are held against those of sentences that a library is unlikely to show.
         unknown_words: Callable[[Sequence[str]], list[str]]: words of texts that the text tower never saw in training.
     """
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.plan import make_world
+from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.base import Preprocessing
 from vlm.encoders.fingerprint import fingerprint
 from vlm.encoders.pocket_model import PocketConfig, PocketText, PocketVision
@@ -34,6 +39,7 @@ SCOPE = "the drawn world of Toybox"
 SHIPPED = Path(__file__).parent / "pocket_weights"
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocabulary.json"
 FORMAT = 1
+BACKGROUND_SEED = 7_000_001
 # Pixels about 0 with a spread about 1.
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
@@ -75,6 +81,18 @@ class PocketEncoder(TorchEncoder):
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """The words of ``texts`` that training never showed, each once; they are read in pieces, as well as may be."""
         return self._tokenizer.unknown_words(texts)
+
+    def background_texts(self, number: int) -> list[str]:
+        """So many different sentences about worlds of Toybox that nobody renders."""
+        found: dict[str, None] = {}
+        dice = Dice(VERSION, "background")
+        for index in count():
+            world = make_world(BACKGROUND_SEED, index, split="test", seconds=30.0)
+            for event in world.events:
+                found[event_caption(event, dice, detail="full" if dice.chance(0.5) else "short")] = None
+            if len(found) >= number:
+                break
+        return list(found)[:number]
 
     def unfamiliar(self, frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which frames (n, h, w, 3) are unlike those of Toybox: (n,) bool; none where the weights hold no statistics."""
