@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -15,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 if TYPE_CHECKING:
     from vlm.encoders.presets import Preset
     from vlm.index.records import AddEstimate, AddReport, FileDone, LibraryStats, Location, Quarantined, SearchResult, VideoRecord
-    from vlm.types import Hit
+    from vlm.types import Hit, Thumbnail
 
 
 class Output(BaseModel):
@@ -77,11 +79,28 @@ class PlaceOutput(Named):
         return cls(**name_fields(path))
 
 
+class CurveOutput(Output):
+    """How relevant the rows of a stretch of video are to a query."""
+
+    times: list[float]
+    values: list[float]
+    end: float
+
+
+class LookedOutput(Output):
+    """What the second look at the best videos did."""
+
+    num_videos: int
+    num_skipped: int
+    reason: str
+
+
 class HitOutput(Named):
     """One hit of a search."""
 
     rank: int
     score: float
+    presence: float | None
     confidence: float | None
     false_alarm_rate: float | None
     video_id: int
@@ -90,15 +109,18 @@ class HitOutput(Named):
     end: float
     duration: float
     coverage: float
+    curve: CurveOutput | None
+    thumbnail: str | None
     locations: list[PlaceOutput]
 
     @classmethod
-    def of(cls, hit: Hit) -> Self:
+    def of(cls, hit: Hit, thumbnail: Thumbnail | None) -> Self:
         """The output of a hit."""
         return cls(
             **name_fields(hit.path),
             rank=hit.rank,
             score=hit.score,
+            presence=hit.presence,
             confidence=hit.confidence,
             false_alarm_rate=hit.false_alarm_rate,
             video_id=hit.video_id,
@@ -107,6 +129,8 @@ class HitOutput(Named):
             end=hit.span.end,
             duration=hit.duration_seconds,
             coverage=hit.coverage,
+            curve=None if hit.curve is None else CurveOutput(times=list(hit.curve.times), values=list(hit.curve.values), end=hit.curve.end),
+            thumbnail=None if thumbnail is None else base64.b64encode(thumbnail.jpeg).decode("ascii"),
             locations=[PlaceOutput.of(path) for path in hit.locations],
         )
 
@@ -120,6 +144,7 @@ class SearchOutput(Output):
     group_by: Literal["video", "segment"]
     min_confidence: float | None
     hits: list[HitOutput]
+    looked: LookedOutput | None
     warnings: list[str]
     timings: dict[str, float]
 
@@ -132,14 +157,17 @@ class SearchOutput(Output):
         group_by: Literal["video", "segment"],
         min_confidence: float | None,
         warnings: list[str],
+        thumbnails: Sequence[Thumbnail | None] = (),
     ) -> Self:
-        """The output of a search, with all that is to be warned of."""
+        """The output of a search, with all that is to be warned of; ``thumbnails`` are of the hits in their order, or none."""
+        pictures = thumbnails or [None] * len(result.hits)
         return cls(
             library=PlaceOutput.of(library),
             query=result.query,
             group_by=group_by,
             min_confidence=min_confidence,
-            hits=[HitOutput.of(hit) for hit in result.hits],
+            hits=[HitOutput.of(hit, picture) for hit, picture in zip(result.hits, pictures, strict=True)],
+            looked=None if result.looked is None else LookedOutput(**asdict(result.looked)),
             warnings=warnings,
             timings=result.timings,
         )

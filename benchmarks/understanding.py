@@ -29,7 +29,8 @@ from vlm.encoders.base import Encoder
 from vlm.encoders.registry import load_encoder
 from vlm.eval.understanding import AskedMoment, AskedQuestion, accuracies, area_under_curve, judge, moment_figures
 from vlm.models.model import VideoTextModel
-from vlm.models.reader import PlainReader, Reader, TrainedReader
+from vlm.models.plain import PlainReader, Reader
+from vlm.models.reader import TrainedReader
 from vlm.train.examples import Sight
 from vlm.train.features import FeatureCache, open_features
 from vlm.train.recipe import recipe_path

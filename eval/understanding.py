@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm.errors import InputError
-from vlm.models.reader import Reader
+from vlm.models.plain import Reader
 from vlm.spans import temporal_iou
 from vlm.types import Features, Span
 

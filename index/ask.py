@@ -13,7 +13,7 @@ from vlm.index.footage import Footage
 from vlm.index.records import SearchResult
 from vlm.models.answerer import Answerer
 from vlm.models.evidence import weighed, without
-from vlm.models.reader import Reader
+from vlm.models.plain import Reader
 from vlm.types import Answer, Hit, Moment, Span
 from vlm.video.strip import frames_at
 from vlm.video.supervise import SupervisedDecoder

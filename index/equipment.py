@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlm.index.confidence import Confidence
     from vlm.index.vectors import VectorIndex
     from vlm.models.model import VideoTextModel
-    from vlm.models.reader import Reader
+    from vlm.models.plain import Reader
 
 DEFAULT_SAMPLING = "every:1"
 
@@ -78,14 +78,16 @@ class Equipment:
         Raises:
             EncoderError: the encoder or the model is not here, or is another one than the library's.
         """
-        from vlm.index.reader import SkilledReader
-        from vlm.models.reader import PlainReader, TrainedReader
+        from vlm.models.plain import PlainReader
 
         encoder = self.load_encoder() if self.read_passport() is None else self.checked_texts()
         model, held = self.model, self.slot.held()
         plain = PlainReader(encoder)
         if model is None or held is None:
             return plain
+        from vlm.index.reader import SkilledReader
+        from vlm.models.reader import TrainedReader
+
         trained = TrainedReader(encoder, model, device=self.model_device())
         return trained if set(held.skills) == set(SKILLS) else SkilledReader(trained, plain, held.skills)
 

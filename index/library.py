@@ -8,15 +8,14 @@ with Library.open("lib", encoder="openclip:ViT-B-32/datacomp_xl_s13b_b90k") as l
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Literal, Self
 
 from vlm.encoders.base import Encoder
-from vlm.errors import InputError, NotAVideo, QueryError
+from vlm.errors import InputError, QueryError
 from vlm.index import catalog
 from vlm.index.database import FILE_NAME, make_folder
 from vlm.index.equipment import Equipment
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from vlm.index.footage import Footage
     from vlm.models.answerer import Answerer
     from vlm.models.model import VideoTextModel
-    from vlm.models.reader import Reader
+    from vlm.models.plain import Reader
 
 
 class Library:
@@ -148,6 +147,8 @@ class Library:
         skip: int = 0,
         group_by: Literal["video", "segment"] = "video",
         min_confidence: float | None = None,
+        second_look: bool = True,
+        latency_ms: float | None = None,
     ) -> SearchResult:
         """The ``top_k`` best stretches for a query, best first: one per video, or several (``group_by="segment"``).
 
@@ -158,6 +159,9 @@ class Library:
             only: which videos may be found.
             skip: how many hits to leave out from the top, for the next page.
             min_confidence: leave out hits that the library is less likely than this to show; see Hit.
+            second_look: read the stored rows of the best videos for a query of one text: for the best moment of each, its curve, and,
+                with a model trained to tell, their order (index.second). Not for ``group_by="segment"``.
+            latency_ms: how long the second look may take; what it skipped is told.
 
         Raises:
             QueryError: the query is empty or too long, says only what to leave out, or nothing has been added yet; or ``min_confidence`` is
@@ -165,52 +169,25 @@ class Library:
             EncoderError: the model is not here, or is another one than the library's.
             InputError, UnknownVideo, VideoError: what hits should look like cannot be read.
         """
-        from vlm.index.confidence import is_one_text, with_confidence
+        from vlm.index.find import Request, find
         from vlm.index.footage import Footage
-        from vlm.index.query import query_vector, terms_of, told
-        from vlm.index.search import Searcher, query_warnings
 
-        begin = time.perf_counter()
         if self._gear.read_passport() is None or not self._store.has_segments():
             raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
-        looks = [like] if isinstance(like, str | bytes | os.PathLike | int | Footage) else like
-        terms = terms_of(query, plus, minus, looks, self._look)
-        encoder = self.load_encoder()
-        loaded = time.perf_counter()
-        self._gear.checked_texts()
-        checked = time.perf_counter()
-        held = self._gear.slot.held()
-        while True:
-            embed = self._gear.text_vectors(encoder)
-            index = self._gear.index_cache().current(probe_texts=embed)
-            if (now := self._gear.slot.held()) == held:
-                break
-            held = now  # another process has just changed the model, and with it the vectors
-        opened = time.perf_counter()
-        shows = any(not isinstance(term.what, str) for term in terms)
-        vector = query_vector(terms, embed, self.reader() if shows else None, dim=index.dim)
-        encoded = time.perf_counter()
-        passing = only.passing(self._store) if only else None
-        hits, timings = Searcher(self._store, index).search(vector, top_k=top_k, skip=skip, group_by=group_by, only=passing)
-        weighed = time.perf_counter()
-        measure = self._gear.confidence(index, encoder) if is_one_text(terms) else None
-        hits = with_confidence(hits, measure, vector[0], least=min_confidence)
-        timings["confidence"] = time.perf_counter() - weighed
-        stages = {"load model": loaded - begin, "check model": checked - loaded, "open index": opened - checked, "encode": encoded - opened}
-        warnings = [warning for term in terms if isinstance(term.what, str) for warning in query_warnings(term.what, encoder)]
-        warnings += [note for term in terms if not isinstance(term.what, str) for note in term.what.notes]
-        return SearchResult(told(terms), tuple(hits), {**stages, **timings}, tuple(dict.fromkeys(warnings)))
-
-    def _look(self, look: PathLike | int | Footage) -> Footage:
-        """The footage that hits should look like; a picture file is footage of one frame."""
-        from vlm.index import footage
-
-        if isinstance(look, footage.Footage):
-            return look
-        try:
-            return self.footage(look)
-        except NotAVideo:
-            return footage.picture(os.fsdecode(cast(PathLike, look)), self.load_encoder())
+        request = Request(
+            query=query,
+            like=[like] if isinstance(like, str | bytes | os.PathLike | int | Footage) else like,
+            plus=plus,
+            minus=minus,
+            only=only,
+            top_k=top_k,
+            skip=skip,
+            group_by=group_by,
+            min_confidence=min_confidence,
+            second_look=second_look,
+            latency_ms=latency_ms,
+        )
+        return find(self._gear, request, self.footage)
 
     def videos(self) -> list[VideoRecord]:
         """All videos in order of id."""
@@ -235,6 +212,12 @@ class Library:
         """Small JPEGs of a video in order of time. Raises UnknownVideo."""
         self.video(video_id)
         return self._store.thumbnails(video_id)
+
+    def thumbnail(self, video_id: int, seconds: float) -> Thumbnail | None:
+        """The small JPEG nearest to a moment of a video; None where it has none. Raises UnknownVideo."""
+        clock = self._store.clock(video_id)
+        held = self.thumbnails(video_id)
+        return min(held, key=lambda one: abs(float(clock.exact_seconds(one.pts)) - seconds), default=None)
 
     def resolve(self, reference: str) -> int:
         """The id of the video that ``reference`` means: an id, or the path of a file. Raises UnknownVideo."""

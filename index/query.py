@@ -16,7 +16,7 @@ from vlm.index.footage import Footage
 from vlm.index.search import checked_query
 
 if TYPE_CHECKING:
-    from vlm.models.reader import Reader
+    from vlm.models.plain import Reader
 
 Look = TypeVar("Look")
 # Below this length a sum has no direction worth searching for.

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm.models.reader import PlainReader, Reader, TrainedReader
+from vlm.models.plain import PlainReader, Reader
+from vlm.models.reader import TrainedReader
 from vlm.types import Answer, Features, Grounded
 
 
@@ -16,6 +17,11 @@ class SkilledReader:
 
     def __init__(self, trained: TrainedReader, plain: PlainReader, skills: Collection[str]) -> None:
         self._trained, self._plain, self._skills = trained, plain, frozenset(skills)
+
+    @property
+    def tells_presence(self) -> bool:
+        """By the skill ``ground``."""
+        return self._with("ground").tells_presence
 
     def embed_video(self, features: Features) -> NDArray[np.float32]:
         """The adapters' vector, as the library's segments have them."""
@@ -28,6 +34,10 @@ class SkilledReader:
     def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
         """By the skill ``ground``; raises as the reader whose turn it is."""
         return self._with("ground").ground(texts, features)
+
+    def ground_each(self, text: str, videos: Sequence[Features]) -> list[Grounded]:
+        """By the skill ``ground``; raises as the reader whose turn it is."""
+        return self._with("ground").ground_each(text, videos)
 
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
         """By the skill ``choose`` where there are options, else by ``answer``; raises as the reader whose turn it is."""

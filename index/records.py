@@ -178,13 +178,26 @@ class FileChanges:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """What the second look at the best videos did: how many it read, how many of the hits it left as the first had them, and why."""
+
+    num_videos: int
+    num_skipped: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResult(Sequence[Hit]):
-    """Ranked hits, with the seconds that each stage took and what the user should know about them."""
+    """Ranked hits, with the seconds that each stage took and what the user should know about them.
+
+    ``looked`` says how many of the best videos were looked at again; None where none was.
+    """
 
     query: str
     hits: tuple[Hit, ...]
     timings: dict[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    looked: Looked | None = None
 
     def __len__(self) -> int:
         return len(self.hits)

@@ -27,7 +27,8 @@ from vlm.eval.understanding import AskedMoment, AskedQuestion, accuracies, judge
 from vlm.index.library import Library
 from vlm.index.model import SKILLS, write_skills
 from vlm.models.model import VideoTextModel, build
-from vlm.models.reader import PlainReader, Reader, TrainedReader, batch_of
+from vlm.models.plain import PlainReader, Reader
+from vlm.models.reader import TrainedReader, batch_of
 from vlm.train.examples import Example, ExampleSource, texts_of
 from vlm.train.log import read_log
 from vlm.train.loop import LoopConfig, Source, run

@@ -272,6 +272,18 @@ class Answer:
             raise InputError(f"probability must be within 0..1, got {self.probability}")
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """How relevant each row of a stretch of video is: row i begins at ``times[i]`` seconds of the video, the last ends at ``end``.
+
+    Values are comparable within the video alone.
+    """
+
+    times: tuple[float, ...]
+    values: tuple[float, ...]
+    end: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One search result: a stretch of a video, with the similarity that placed it.
@@ -279,7 +291,8 @@ class Hit:
     ``score`` is the cosine between the query and the stretch; it is no probability. ``false_alarm_rate`` says how often a query for
     something that the library does not show has a hit that scores as high, ``confidence`` what that leaves of even odds that the library
     shows it; both None where nothing was measured for such a query. ``coverage`` is the share of the file that could be decoded when it
-    was added.
+    was added. ``presence`` is the probability, by the library's trained model, that the video shows the query; None where it did not look.
+    ``curve`` says where in the video; None where it was not asked for.
     """
 
     rank: int
@@ -293,3 +306,5 @@ class Hit:
     locations: tuple[str, ...] = field(default=())
     confidence: float | None = None
     false_alarm_rate: float | None = None
+    presence: float | None = None
+    curve: Curve | None = None

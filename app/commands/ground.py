@@ -40,7 +40,7 @@ def ground(
     """Find the moments of one video that a sentence describes.
 
     The video is read once for all queries. The score is a probability where the library has a model that was trained to find moments, else
-    how far the moment stands out from the rest of the video, in standard errors.
+    how far the moment stands out from the rest of the video.
     """
     from vlm.app import schemas_ask
     from vlm.index.search import query_warnings

@@ -72,6 +72,13 @@ def search(
         typer.Option("--min-confidence", min=0.0, max=1.0, metavar="P", help="Only hits that the library shows with this probability."),
     ] = None,
     group_by: Annotated[GroupBy, typer.Option(help="One hit per video, or several stretches of the same one.")] = GroupBy.VIDEO,
+    second_look: Annotated[
+        bool, typer.Option("--second-look/--no-second-look", help="Read the best videos again for the exact moment (one text alone).")
+    ] = True,
+    latency_ms: Annotated[
+        float | None, typer.Option("--latency-ms", metavar="MS", help="How long the second look may take; what it skips is told.")
+    ] = None,
+    thumbnails: Annotated[bool, typer.Option("--thumbnails", help="Put a picture of each hit into --json.")] = False,
     open_hit: Annotated[int | None, typer.Option("--open", min=1, metavar="N", help="Play hit N from its first second on.")] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE.png", help="Draw the hits as strips of pictures into a new PNG.")
@@ -123,12 +130,17 @@ def search(
             skip=skip,
             group_by=grouping,
             min_confidence=min_confidence,
+            second_look=second_look,
+            latency_ms=latency_ms,
         )
+        pictures = [held.thumbnail(hit.video_id, (hit.span.start + hit.span.end) / 2) for hit in result.hits] if thumbnails else []
         warnings = [*result.warnings, *_change_warnings(held)]
     if chosen is Format.TABLE:
         _print_hits(result.hits)
     elif chosen is Format.JSON:
-        document = schemas.SearchOutput.of(result, library=str(folder), group_by=grouping, min_confidence=min_confidence, warnings=warnings)
+        document = schemas.SearchOutput.of(
+            result, library=str(folder), group_by=grouping, min_confidence=min_confidence, warnings=warnings, thumbnails=pictures
+        )
         put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)
     else:
         write_found([_found(result.query, hit) for hit in result.hits], chosen, output)

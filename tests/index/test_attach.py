@@ -21,7 +21,8 @@ from vlm.index.model import write_skills
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import WEIGHTS, VideoTextConfig, VideoTextModel
-from vlm.models.reader import PlainReader, Reader, TrainedReader
+from vlm.models.plain import PlainReader, Reader
+from vlm.models.reader import TrainedReader
 
 
 def save_model(

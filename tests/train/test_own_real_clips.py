@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import PHOTO
 from vlm import Library
 from vlm.encoders.registry import load_encoder
-from vlm.models.reader import Reader
+from vlm.models.plain import Reader
 from vlm.spans import temporal_iou
 from vlm.train.own import train_own
 from vlm.train.recipe import recipe_path

@@ -21,7 +21,7 @@ from vlm.encoders.device import has_bfloat16, resolve_device
 from vlm.encoders.hub import HubModel, transformers_folder
 from vlm.encoders.weights import read_json, sharded_files
 from vlm.errors import BackendUnavailable, EncoderError, InputError, QueryError, WeightsUnavailable
-from vlm.models.reader import check_options
+from vlm.models.plain import check_options
 from vlm.types import Answer
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """Where a curve of similarities is high: stretches found without any training.
 
-The idea is that of training-free grounding with shot boundaries and a watershed on CLIP's curve (peers in docs/results.md): flood the
-curve level by level, take what stays dry, and prefer what stands out most from its surroundings. A stretch is judged by how unlikely its
-mean would be if the curve were noise, as in scan statistics (Kulldorff 1997) and circular binary segmentation (Olshen et al. 2004).
+A stretch is one that the pictures themselves make: of all unions on the way from single rows to the whole video (vlm.ward), the one
+that stands out most. Shots would be one level of those, and the runs above a threshold of the curve, as in watershed grounding, are none
+of them: both find less in joined real clips (benchmarks/joins.py). How far a stretch stands out is told as in scan statistics (Kulldorff
+1997), with a milder reward for length.
 """
 
 from __future__ import annotations
@@ -16,48 +17,44 @@ from vlm.errors import InputError
 from vlm.spans import temporal_iou
 from vlm.types import Moment, Span
 
-# Levels of the flood, as shares of the way from the lowest to the highest value.
-LEVELS = tuple(np.linspace(0.05, 0.95, 19).tolist())
-# An end of a stretch moves to a boundary of the picture that is as near as this.
-SNAP_SECONDS = 1.0
-# Widths of the smoothing that is tried, in rows: events are rarely shorter than a few.
-SMOOTHINGS = (1, 3, 5)
+# A stretch of twice the seconds stands out by that power of two more. At one half, as of a mean of independent rows, neighbours that are
+# somewhat alike are taken in; below a third a part is taken for the whole (benchmarks/joins.py).
+LENGTH_POWER = 0.35
+# What is usual in a video: this quantile of its curve, or halfway between its extremes where that is lower, so that what fills most of it
+# stands out too.
+USUAL, EXTREMES = 0.4, (0.02, 0.98)
+# Deviations below this are noise of the pictures and of rounding: cosines of frames that show the same differ by so much.
+LEAST_DEVIATION = 0.005
+LEAST_SCORE = 1e-6
 
 
 def stretches(
-    curve: NDArray[np.float64],
-    edges: NDArray[np.float64],
-    *,
-    boundaries: Sequence[float] = (),
-    most: int = 10,
-    overlap: float = 0.7,
+    curve: NDArray[np.float64], edges: NDArray[np.float64], ranges: NDArray[np.int64], *, most: int = 10, overlap: float = 0.7
 ) -> list[Moment]:
-    """Up to ``most`` stretches where ``curve`` stands out, best first; of two that overlap by more than ``overlap`` the better stays.
+    """Up to ``most`` of the stretches, best first; of two that overlap by more than ``overlap`` the better stays.
 
     Args:
         curve: (t,) similarities of rows to a text.
         edges: (t + 1,) seconds at which rows begin, and the end of the last.
-        boundaries: seconds at which the picture changes; ends of stretches snap to them.
+        ranges: (n, 2) half-open ranges of rows that may be found.
 
-    The score is the contrast of the stretch with the rest in standard errors, at least 0. A flat curve gives the whole video with score 0.
+    The score says how far the mean of a stretch lies above what is usual in the video, in standard deviations of the curve times its
+    seconds to the power LENGTH_POWER; at least 0, which it is for the whole video and wherever the curve is flat.
 
     Raises:
-        InputError: no rows, a curve that is not finite, or edges that do not rise.
+        InputError: no rows, a curve that is not finite, edges that do not rise, or a range that is none of the rows.
     """
     if len(curve) == 0 or edges.shape != (len(curve) + 1,) or not np.isfinite(curve).all() or np.any(np.diff(edges) <= 0):
         raise InputError(f"a curve (t,) of finite numbers and rising edges (t + 1,) are needed, got {curve.shape} and {edges.shape}")
-    found: dict[tuple[int, int], float] = {(0, len(curve)): 0.0}
-    for width in SMOOTHINGS:
-        smooth = _smoothed(curve, width)
-        low, high = float(smooth.min()), float(smooth.max())
-        if high - low < 1e-9:
-            continue
-        for level in LEVELS:
-            for run in _runs(smooth > low + level * (high - low)):
-                if run not in found:
-                    found[run] = _contrast(curve, *run)
-    moments = [Moment(_snapped(edges[first], edges[last], edges, boundaries), max(0.0, score)) for (first, last), score in found.items()]
-    return suppressed(moments, most=most, overlap=overlap)
+    first, last = ranges.T
+    if not len(ranges) or first.min() < 0 or last.max() > len(curve) or np.any(first >= last):
+        raise InputError(f"ranges must be at least one, half-open, of the {len(curve)} rows")
+    sums = np.concatenate([[0.0], np.cumsum(curve)])
+    above = (sums[last] - sums[first]) / (last - first) - min(float(np.quantile(curve, USUAL)), float(np.quantile(curve, EXTREMES).mean()))
+    seconds = edges[last] - edges[first]
+    scores = above / max(float(curve.std()), LEAST_DEVIATION) * seconds**LENGTH_POWER
+    scores[(last - first == len(curve)) | (scores < LEAST_SCORE)] = 0.0
+    return _apart(edges[first], edges[last], scores, most=most, overlap=overlap)
 
 
 def suppressed(moments: Sequence[Moment], *, most: int, overlap: float) -> list[Moment]:
@@ -72,39 +69,18 @@ def suppressed(moments: Sequence[Moment], *, most: int, overlap: float) -> list[
     return kept
 
 
-def _smoothed(curve: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """The running mean over ``width`` rows, of fewer at the ends."""
-    if width == 1 or len(curve) < width:
-        return curve
-    kernel = np.ones(width)
-    smooth: NDArray[np.float64] = np.convolve(curve, kernel, "same") / np.convolve(np.ones(len(curve)), kernel, "same")
-    return smooth
-
-
-def _runs(is_dry: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Half-open ranges of rows in a row that are True."""
-    steps = np.diff(np.concatenate([[False], is_dry, [False]]).astype(np.int8))
-    return list(zip(np.flatnonzero(steps == 1).tolist(), np.flatnonzero(steps == -1).tolist(), strict=True))
-
-
-def _contrast(curve: NDArray[np.float64], first: int, last: int) -> float:
-    """How many standard errors the mean of rows [first, last) lies above that of all others; 0 where there are no others."""
-    inside, total = last - first, len(curve)
-    if inside == total:
-        return 0.0
-    within = curve[first:last]
-    rest_mean = (curve.sum() - within.sum()) / (total - inside)
-    squares = ((within - within.mean()) ** 2).sum() + ((np.concatenate([curve[:first], curve[last:]]) - rest_mean) ** 2).sum()
-    deviation = np.sqrt(squares / max(1, total - 2)) + 1e-6
-    return float((within.mean() - rest_mean) / (deviation * np.sqrt(1 / inside + 1 / (total - inside))))
-
-
-def _snapped(start: float, end: float, edges: NDArray[np.float64], boundaries: Sequence[float]) -> Span:
-    """The stretch with its ends at boundaries that are near, unless nothing would be left."""
-    marks = np.asarray(boundaries, dtype=np.float64)
-    ends = []
-    for value in (start, end):
-        near = marks[np.abs(marks - value) <= SNAP_SECONDS]
-        ends.append(float(near[np.abs(near - value).argmin()]) if len(near) else float(value))
-    first, last = max(ends[0], float(edges[0])), min(ends[1], float(edges[-1]))
-    return Span(first, last) if last > first else Span(float(start), float(end))
+def _apart(
+    starts: NDArray[np.float64], ends: NDArray[np.float64], scores: NDArray[np.float64], *, most: int, overlap: float
+) -> list[Moment]:
+    """As ``suppressed``, of many stretches."""
+    order = np.lexsort((ends, starts, -scores))
+    starts, ends, scores = starts[order], ends[order], scores[order]
+    is_left = np.ones(len(order), np.bool_)
+    kept: list[Moment] = []
+    while len(kept) < most and is_left.any():
+        best = int(is_left.argmax())
+        kept.append(Moment(Span(float(starts[best]), float(ends[best])), float(scores[best])))
+        shared = np.maximum(0.0, np.minimum(ends, ends[best]) - np.maximum(starts, starts[best]))
+        is_left &= shared <= overlap * (ends - starts + ends[best] - starts[best] - shared)
+        is_left[best] = False
+    return kept

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlm.models.reader import Reader
+from vlm.models.plain import Reader
 from vlm.types import Answer, Features, Span
 
 

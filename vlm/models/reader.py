@@ -1,12 +1,8 @@
-"""Sentences and stored features in, answers out: one interface, with training (``TrainedReader``) and without (``PlainReader``).
-
-A plain encoder can be used at once, and whatever is trained is measured as a gain over the plain reader on the same features.
-"""
+"""A trained model as a reader of sentences and stored features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,115 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.encoders.base import Encoder, TextTokens, text_codec, text_tokens
-from vlm.errors import InputError, QueryError
-from vlm.models.curves import stretches
+from vlm.errors import QueryError
 from vlm.models.heads import Grounding, best_spans
 from vlm.models.interaction import Fused
 from vlm.models.model import Crossing, VideoTextModel, padded
+from vlm.models.plain import MOST_MOMENTS, check_features, check_options, ranked, softmax
 from vlm.types import Answer, Features, Grounded, Moment
 
-MOST_MOMENTS = 10
 # An answer may rest on several moments (a count does), each at least so likely as this share of the likeliest.
 MOST_EVIDENCE, EVIDENCE_SHARE = 5, 0.5
 # Rows that are fused with texts at once.
 ROWS_AT_ONCE = 8192
-# CLIP's own inverse temperature: similarities of a video to options become shares by it. They are no calibrated probabilities.
-OPTION_SCALE = 100.0
-# The best tenth of a video's rows speaks for an option: an event fills a part of a video.
-SPEAKING_SHARE = 0.1
-# A change between two rows that is this many deviations above the median change is a cut.
-CUT_DEVIATIONS = 6.0
-
-
-class Reader(Protocol):
-    """What search, grounding and questions need of a model."""
-
-    def embed_video(self, features: Features) -> NDArray[np.float32]:
-        """The unit vector (d,) of a video, or of a stretch of one."""
-
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors (n, d), comparable with those of videos."""
-
-    def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
-        """Where each text is true, in the order of the texts. All read the same features."""
-
-    def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
-        """The answer, one of ``options`` where there are any."""
-
-    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
-        """How probable ``text`` is as the answer; it is one of ``options`` where there are any."""
-
-    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
-        """What the question alone suggests for a video of this length; None where nothing was trained to tell."""
-
-
-class PlainReader:
-    """An encoder alone: mean pooling, stretches where the curve of similarities stands out, options by similarity."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-
-    def embed_video(self, features: Features) -> NDArray[np.float32]:
-        """The normalised mean of the rows.
-
-        Raises:
-            InputError: no rows, or rows that are not finite or cancel out.
-        """
-        check_features(features)
-        mean = features.vectors.mean(axis=0, dtype=np.float64)
-        length = np.linalg.norm(mean)
-        if length < 1e-6:
-            raise InputError(f"the {len(features.vectors)} rows of the video cancel out: they have no mean direction")
-        unit: NDArray[np.float32] = (mean / length).astype(np.float32)
-        return unit
-
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The encoder's own vectors."""
-        return self._encoder.encode_text(list(texts))
-
-    def ground(self, texts: Sequence[str], features: Features) -> list[Grounded]:
-        """Stretches whose similarity stands out; the scores of moments are contrasts in standard errors.
-
-        Raises:
-            InputError: no rows, or rows that are not finite.
-        """
-        check_features(features)
-        if not texts:
-            return []
-        curves = self.embed_texts(texts) @ features.vectors.T
-        edges, cuts = np.append(features.times, features.end), cut_seconds(features)
-        return [
-            Grounded(text=text, moments=tuple(stretches(curve.astype(np.float64), edges, boundaries=cuts, most=MOST_MOMENTS)), curve=curve)
-            for text, curve in zip(texts, curves, strict=True)
-        ]
-
-    def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
-        """The option whose sentence with the question is nearest to the best rows.
-
-        Raises:
-            QueryError: no options: an encoder alone has no words of its own. InputError: one option, options twice, or no rows.
-        """
-        if not options:
-            raise QueryError(
-                f"{self._encoder.name!r} alone cannot answer an open question: give it options (--choices), a larger answerer "
-                "(--answerer), or train a model on your library (vlm train)"
-            )
-        check_options(options)
-        found = self.ground([f"{question} {option}" for option in options], features)
-        rows = max(1, round(SPEAKING_SHARE * len(features.times)))
-        scores = np.array([np.sort(one.curve)[-rows:].mean() for one in found], dtype=np.float64)
-        shares = _softmax(OPTION_SCALE * scores)
-        best = int(shares.argmax())
-        evidence = found[best].moments[:1]
-        return Answer(text=options[best], probability=float(shares[best]), options=_ranked(options, shares), evidence=evidence)
-
-    def probability(self, question: str, text: str, features: Features, *, options: Sequence[str] = ()) -> float:
-        """The share of an option; raises as ``answer``."""
-        return dict(self.answer(question, features, options=options).options)[text]
-
-    def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
-        """None: all options are alike to an encoder that sees nothing."""
-        return None
 
 
 class TrainedReader:
@@ -131,6 +29,8 @@ class TrainedReader:
     Raises:
         EncoderMismatch: the model was made for another encoder.
     """
+
+    tells_presence = True
 
     def __init__(self, encoder: Encoder, model: VideoTextModel, *, device: str = "cpu") -> None:
         model.check_encoder(encoder)
@@ -169,6 +69,25 @@ class TrainedReader:
             for text, best, curve, present in zip(some, spans, curves, presence, strict=True):
                 moments = tuple(Moment(span, score) for span, score in best)
                 found.append(Grounded(text=text, moments=moments, curve=curve, presence=present))
+        return found
+
+    @torch.inference_mode()
+    def ground_each(self, text: str, videos: Sequence[Features]) -> list[Grounded]:
+        """As ``ground``; videos are fused with the text as many at once as ROWS_AT_ONCE holds, padded to the longest of them."""
+        for features in videos:
+            check_features(features)
+        cross, found = self._model.cross(), []
+        tokens, text_mask = self._words(text_tokens(self._encoder, [text]))
+        for some in _groups(videos):
+            frames, times, mask, durations = (part.to(self._device) for part in batch_of(some))
+            n = len(some)
+            fused = cross.fuse(tokens.expand(n, -1, -1), text_mask.expand(n, -1), frames, times, mask)
+            made = cross.ground(fused, times, durations)
+            presence = cross.match(cross.summarise(fused, made)).sigmoid().tolist()
+            spans, curves = best_spans(made, durations, most=MOST_MOMENTS), _array(made.saliency)
+            for features, best, curve, present in zip(some, spans, curves, presence, strict=True):
+                moments = tuple(Moment(span, score) for span, score in best)
+                found.append(Grounded(text=text, moments=moments, curve=curve[: len(features.times)], presence=present))
         return found
 
     @torch.inference_mode()
@@ -223,13 +142,13 @@ class TrainedReader:
             scores = cross.closed(summary)[0, [cross.closed.answers.index(option) for option in options]]
         else:
             scores = torch.cat([cross.option(self._read([f"{question} {option}"], features)[2]) for option in options])
-        return _ranked(options, _softmax(scores.double().cpu().numpy()))
+        return ranked(options, softmax(scores.double().cpu().numpy()))
 
     def _open(self, cross: Crossing, fused: Fused, summary: Tensor) -> tuple[tuple[str, float], ...]:
         found: list[tuple[str, float]] = []
         if cross.closed is not None:
             shares = cross.closed(summary)[0].softmax(dim=-1).double().cpu().numpy()
-            found += _ranked(cross.closed.answers, shares)
+            found += ranked(cross.closed.answers, shares)
         codec = text_codec(self._encoder)
         if cross.decoder is not None and codec is not None:
             tokens, probability = cross.decoder.generate(fused, summary)
@@ -261,6 +180,15 @@ class TrainedReader:
         return torch.from_numpy(words.vectors).to(self._device), torch.from_numpy(words.mask).to(self._device)
 
 
+def _groups(videos: Sequence[Features]) -> Iterator[Sequence[Features]]:
+    """The videos in their order, as many at once as make at most ROWS_AT_ONCE rows when padded, and at least one."""
+    first = 0
+    for last in range(1, len(videos) + 1):
+        if last == len(videos) or max(len(one.times) for one in videos[first : last + 1]) * (last + 1 - first) > ROWS_AT_ONCE:
+            yield videos[first:last]
+            first = last
+
+
 def batch_of(features: Sequence[Features]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Several videos as one batch: frames (b, t, d), times (b, t), mask (b, t), durations (b,)."""
     frames, mask = padded([torch.from_numpy(np.ascontiguousarray(one.vectors, dtype=np.float32)) for one in features])
@@ -271,45 +199,6 @@ def batch_of(features: Sequence[Features]) -> tuple[Tensor, Tensor, Tensor, Tens
 def no_footage(features: Features) -> Features:
     """What stands for a video that is withheld: one row of zeros as long as the whole."""
     return Features(np.zeros_like(features.vectors[:1]), np.zeros(1), features.end)
-
-
-def check_features(features: Features) -> None:
-    """Raises InputError where there is no row, or one is not finite."""
-    if not len(features.times):
-        raise InputError("a video needs at least one row of features, got none: add it again (vlm add)")
-    broken = np.flatnonzero(~np.isfinite(features.vectors).all(axis=1))
-    if len(broken):
-        raise InputError(f"features must be finite, got NaN or infinity in row {broken[0]} of {len(features.times)}: encode it again")
-
-
-def check_options(options: Sequence[str]) -> None:
-    """Raises InputError unless there are at least two options, all different and none empty."""
-    if len(options) < 2:
-        raise InputError(f"a choice needs at least two options, got {list(options)}")
-    twice = sorted({option for option in options if options.count(option) > 1})
-    if twice or not all(option.strip() for option in options):
-        raise InputError(f"options must be different and not empty, got {twice[0] if twice else ''!r} in {list(options)}")
-
-
-def cut_seconds(features: Features) -> list[float]:
-    """The times at which the picture changes at once: rows whose distance from the row before is far above what is usual in this video."""
-    if len(features.times) < 3:
-        return []
-    change = 1 - (features.vectors[1:] * features.vectors[:-1]).sum(axis=1, dtype=np.float64)
-    middle = np.median(change)
-    deviation = 1.4826 * np.median(np.abs(change - middle)) + 1e-4
-    return [float(second) for second in features.times[1:][change > middle + CUT_DEVIATIONS * deviation]]
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    shares = np.exp(scores - scores.max())
-    normed: NDArray[np.float64] = shares / shares.sum()
-    return normed
-
-
-def _ranked(options: Sequence[str], shares: NDArray[np.float64]) -> tuple[tuple[str, float], ...]:
-    order = np.argsort(-shares, kind="stable")
-    return tuple((options[place], float(shares[place])) for place in order)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.vlm.models.test_reader import SHOWN, WordEncoder, trained, video
 from vlm.models.evidence import weighed, without
-from vlm.models.reader import PlainReader
+from vlm.models.plain import PlainReader
 from vlm.types import Answer, Moment, Span
 
 OPTIONS = ["cat", "dog"]

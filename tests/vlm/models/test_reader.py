@@ -14,7 +14,8 @@ from vlm.errors import EncoderMismatch, InputError, QueryError
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
-from vlm.models.reader import PlainReader, Reader, TrainedReader, batch_of, cut_seconds
+from vlm.models.plain import PlainReader, Reader
+from vlm.models.reader import TrainedReader, _groups, batch_of
 from vlm.spans import temporal_iou
 from vlm.types import Features, Framing, Span
 
@@ -181,9 +182,26 @@ def test_a_reader_of_another_encoder_is_refused() -> None:
         TrainedReader(other, trained()._model)
 
 
-def test_cuts_are_where_the_picture_changes_at_once() -> None:
-    assert cut_seconds(SHOWN) == [10.0, 16.0, 25.0]
-    assert cut_seconds(video(("sea", 10))) == []
+@pytest.mark.parametrize("reader", READERS)
+def test_several_videos_are_grounded_at_once_as_each_alone(reader: Reader) -> None:
+    videos = [SHOWN, video(("dog", 3)), video(("cat", 20), ("dog", 4)), SHOWN.part(5, 40)]
+    together = reader.ground_each("a dog", videos)
+    assert len(together) == 4
+    for features, found in zip(videos, together, strict=True):
+        (alone,) = reader.ground(["a dog"], features)
+        np.testing.assert_allclose(found.curve, alone.curve, atol=1e-5)
+        assert found.presence == pytest.approx(alone.presence, abs=1e-5)
+        assert [moment.score for moment in found.moments] == pytest.approx([moment.score for moment in alone.moments], abs=1e-4)
+    assert reader.ground_each("a dog", []) == []
+
+
+def test_groups_of_videos_hold_no_more_rows_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm.models.reader.ROWS_AT_ONCE", 60)
+    videos = [video(("dog", seconds)) for seconds in (5, 5, 10, 10, 40, 5, 5)]
+    sizes = [[len(one.times) for one in group] for group in _groups(videos)]
+    assert [size for group in sizes for size in group] == [len(one.times) for one in videos]
+    assert all(len(group) * max(group) <= 60 or len(group) == 1 for group in sizes)
+    assert len(sizes) < len(videos)
 
 
 def test_videos_of_several_lengths_become_a_batch() -> None:
