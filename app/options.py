@@ -72,8 +72,16 @@ def library_folder(named: str | None) -> Path:
 
 @contextmanager
 def video_library(named: str | None, video: str, *, encoder: str | None, device: str) -> Iterator[Library]:
-    """The library that a video is asked through. A file needs none: where there is no library, it is read by ``encoder``, and nothing is
-    left behind.
+    """The library that a video is asked through, as ``named_video_library`` opens it."""
+    with named_video_library(named, video, encoder=encoder, device=device) as (held, _):
+        yield held
+
+
+@contextmanager
+def named_video_library(named: str | None, video: str, *, encoder: str | None, device: str) -> Iterator[tuple[Library, Path | None]]:
+    """The library that a video is asked through, and its folder.
+
+    A file needs none: where there is no library, it is read by ``encoder``, nothing is left behind, and the folder is None.
     """
     from vlm.index.database import FILE_NAME
     from vlm.index.library import Library
@@ -81,10 +89,10 @@ def video_library(named: str | None, video: str, *, encoder: str | None, device:
     folder = library_folder(named)
     if (folder / FILE_NAME).exists() or named is not None or not Path(video).is_file():
         with Library.open(folder, encoder=encoder, device=device, create=False) as held:
-            yield held
+            yield held, folder
         return
     with tempfile.TemporaryDirectory() as empty, Library.open(Path(empty) / "library", encoder=encoder, device=device) as held:
-        yield held
+        yield held, None
 
 
 def stretch_of(text: str | None, option: str = "--within") -> Span | None:

@@ -117,7 +117,7 @@ class AskOutput(Output):
     """``vlm ask --json``."""
 
     schema_name: Literal["vlm.ask/1"] = Field(default="vlm.ask/1", serialization_alias="schema")
-    library: PlaceOutput
+    library: PlaceOutput | None
     question: str
     is_shown: bool | None
     answer: AnswerOutput
@@ -126,10 +126,10 @@ class AskOutput(Output):
     warnings: list[str]
 
     @classmethod
-    def of(cls, asked: Asked, *, library: str) -> Self:
-        """The output of an answer."""
+    def of(cls, asked: Asked, *, library: str | None) -> Self:
+        """The output of an answer; ``library`` is None where a file was read without one."""
         return cls(
-            library=PlaceOutput.of(library),
+            library=None if library is None else PlaceOutput.of(library),
             question=asked.question,
             is_shown=asked.is_shown,
             answer=AnswerOutput.of(asked.answer),

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlm.app.console import emit_json, emit_row, results_go_to_people, warn
 from vlm.app.exits import ExitCode
-from vlm.app.options import DeviceOption, EncoderOption, JsonOption, LibraryOption, WithinOption, library_folder, stretch_of, video_library
+from vlm.app.options import (
+    DeviceOption,
+    EncoderOption,
+    JsonOption,
+    LibraryOption,
+    WithinOption,
+    library_folder,
+    named_video_library,
+    stretch_of,
+)
 from vlm.app.render import print_facts, stretch
 
 if TYPE_CHECKING:
@@ -51,14 +61,16 @@ def ask(
         from vlm.models.answerer_hf import load_answerer
 
         larger = load_answerer(answerer, device=device)
+    folder: Path | None
     if video is None:
-        with Library.open(library_folder(library), encoder=encoder, device=device, create=False) as held:
-            asked, place = held.ask(question, choices=options, within=span, answerer=larger), str(held.path)
+        folder = library_folder(library)
+        with Library.open(folder, encoder=encoder, device=device, create=False) as held:
+            asked = held.ask(question, choices=options, within=span, answerer=larger)
     else:
-        with video_library(library, video, encoder=encoder, device=device) as held:
-            asked, place = held.ask(question, video, choices=options, within=span, answerer=larger), str(held.path)
+        with named_video_library(library, video, encoder=encoder, device=device) as (held, folder):
+            asked = held.ask(question, video, choices=options, within=span, answerer=larger)
     if as_json:
-        emit_json(schemas_ask.AskOutput.of(asked, library=place))
+        emit_json(schemas_ask.AskOutput.of(asked, library=None if folder is None else str(folder)))
     elif results_go_to_people():
         _print_answer(asked)
     else:

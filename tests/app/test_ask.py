@@ -32,6 +32,12 @@ def test_a_file_needs_no_library(vlm: Vlm, two: Path, blocks: str, tmp_path: Pat
     assert not (tmp_path / "data" / "vlm" / "library").exists()
 
 
+def test_an_answer_from_a_file_alone_names_no_library(vlm: Vlm, colour_library: Path, two: Path, blocks: str):
+    command = ("ask", "what colour is it", two, "--choices", "white,red", "-e", blocks, "--json")
+    assert json.loads(vlm(*command).out)["library"] is None
+    assert json.loads(vlm(*command, "-l", colour_library).out)["library"] == {"path": str(colour_library)}
+
+
 def test_curves_can_be_drawn_and_are_never_drawn_over(vlm: Vlm, colour_library: Path, two: Path, blocks: str, tmp_path: Path):
     target = tmp_path / "curves.png"
     command = ("ground", "white", two, "-l", colour_library, "-e", blocks, "--plot", target)
