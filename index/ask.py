@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,12 @@ VIDEOS_ASKED = 5
 MOST_SECONDS = 600.0
 # From this probability on that a video shows what is asked, its answer stands.
 ANSWERABLE = 0.5
+# How questions begin that are answered by yes or no; what follows is what they ask about.
+_YES_NO = re.compile(
+    r"(?:(?:is|are|was|were) there|(?:can|could|do|does|did) (?:you|we|one|i|anyone) (?:ever )?see|(?:is|are) (?:it|this) showing|"
+    r"does (?:it|this|the video) show|(?:is|are|was|were|does|do|did|has|have|will|can)) (?P<what>\S.*)",
+    re.IGNORECASE,
+)
 # What a larger answerer is shown of its evidence.
 FRAMES_SHOWN, LONGEST_SIDE = 8, 448
 
@@ -112,6 +119,29 @@ def ask_larger(answerer: Answerer, reader: Reader, question: str, footage: Itera
     whole = replace(answer, evidence=(shown,), faithfulness=faithfulness)
     read = () if one.video_id is None else (one.video_id,)
     return Asked(question=question, answer=whole, footage=one, is_shown=None, videos_read=read, warnings=one.notes)
+
+
+def statement_of(question: str) -> str | None:
+    """What a question that is answered by yes or no asks about, as a statement; None for any other question."""
+    found = _YES_NO.fullmatch(question.strip().rstrip("?").strip())
+    return None if found is None else found["what"].strip()
+
+
+def ask_presence(
+    find: Callable[[str], SearchResult], question: str, footage: Footage | None, open_video: Callable[[int], Footage]
+) -> Asked | None:
+    """Yes or no, by how confident a search of ``footage`` (None: of all the library) is that it shows what is asked; None where the
+    question is no such question, or no confidence is measured."""
+    statement = statement_of(question)
+    hits = () if statement is None else find(statement).hits
+    if not hits or hits[0].confidence is None:
+        return None
+    best, sure = hits[0], hits[0].confidence
+    shares = sorted((("yes", sure), ("no", 1 - sure)), key=lambda pair: -pair[1])
+    evidence = (Moment(best.span, best.score),) if shares[0][0] == "yes" else ()
+    read = open_video(best.video_id) if footage is None else footage
+    answer = Answer(text=shares[0][0], probability=shares[0][1], options=tuple(shares), evidence=evidence)
+    return Asked(question=question, answer=answer, footage=read, is_shown=None, videos_read=(best.video_id,), warnings=read.notes)
 
 
 def _within(span: Span) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -28,19 +28,20 @@ OpenFootage = Callable[[PathLike | int], Footage]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked of a library; see Library.search."""
+    """What is asked of a library; see Library.search. ``videos`` are those that may be found; None for all."""
 
     query: str
-    like: Sequence[PathLike | int | Footage]
-    plus: Sequence[str | tuple[str, float]]
-    minus: Sequence[str | tuple[str, float]]
-    only: Filters | None
-    top_k: int
-    skip: int
-    group_by: GroupBy
-    min_confidence: float | None
-    second_look: bool
-    latency_ms: float | None
+    like: Sequence[PathLike | int | Footage] = ()
+    plus: Sequence[str | tuple[str, float]] = ()
+    minus: Sequence[str | tuple[str, float]] = ()
+    only: Filters | None = None
+    videos: Collection[int] | None = None
+    top_k: int = 10
+    skip: int = 0
+    group_by: GroupBy = "video"
+    min_confidence: float | None = None
+    second_look: bool = True
+    latency_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ def find(gear: Equipment, request: Request, open_footage: OpenFootage) -> Search
     watch.lap("encode")
     reader = gear.reader() if request.second_look and request.group_by == "video" and is_one_text(terms) else None
     skip, top_k = _depth(request, reader)
-    passing = request.only.passing(gear.store) if request.only else None
+    passing = request.only.passing(gear.store) if request.only else request.videos
     searcher = Searcher(gear.store, index)
     hits, parts = searcher.search(vector, top_k=top_k, skip=skip, group_by=request.group_by, only=passing)
     watch.seconds |= parts

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 from vlm.encoders.base import Encoder
-from vlm.errors import InputError, QueryError
+from vlm.errors import InputError, NoWords, QueryError
 from vlm.index import catalog
 from vlm.index.database import FILE_NAME, make_folder
 from vlm.index.equipment import Equipment
@@ -351,6 +351,7 @@ class Library:
         from vlm.index.search import checked_query, query_warnings
 
         sentence = checked_query(question)
+        one: Footage | None = None
         if video is None:
             if within is not None:
                 raise InputError("a stretch needs the video that it is of: name the video, or leave the stretch out")
@@ -358,11 +359,31 @@ class Library:
         else:
             one = video if isinstance(video, Footage) else self.footage(video)
             found = [one if within is None else one.within(within)]
-        if answerer is None:
-            asked = ask(self.reader(), sentence, found, choices=choices)
-        else:
+        if answerer is not None:
             asked = ask_larger(answerer, self.reader(), sentence, found, choices=choices)
+        else:
+            try:
+                asked = ask(self.reader(), sentence, found, choices=choices)
+            except NoWords:
+                presence = self._presence(sentence, one) if within is None else None
+                if presence is None:
+                    raise
+                asked = presence
         return replace(asked, warnings=(*query_warnings(sentence, self.load_encoder()), *asked.warnings))
+
+    def _presence(self, question: str, footage: Footage | None) -> Asked | None:
+        """Yes or no by calibrated presence, where the question and the library allow it."""
+        from vlm.index.ask import ask_presence
+        from vlm.index.find import Request, find
+
+        if footage is not None and footage.video_id is None:
+            return None
+        videos = None if footage is None or footage.video_id is None else [footage.video_id]
+
+        def search(statement: str) -> SearchResult:
+            return find(self._gear, Request(query=statement, videos=videos, top_k=1), self.footage)
+
+        return ask_presence(search, question, footage, self.footage)
 
     def attach(self, folder: PathLike, *, on_progress: Progress | None = None) -> str:
         """Takes a copy of a trained model into the library and pools all segments anew by it; gives its name there. Decodes nothing.

@@ -54,6 +54,10 @@ class QueryError(InputError):
     """A query that cannot be searched."""
 
 
+class NoWords(QueryError):
+    """An open question to a model that has no words of its own."""
+
+
 class VideoError(VlmError):
     """One file cannot be used; the others can."""
 

@@ -16,6 +16,7 @@ from tests.conftest import Demo
 from vlm import Library
 from vlm.encoders.registry import load_encoder
 from vlm.errors import InputError, QueryError
+from vlm.index.ask import statement_of
 from vlm.index.background import NUMBER, background, everyday
 from vlm.index.confidence import DISCOUNT, EVIDENCE, TAIL_FROM, Confidence, at_even_odds, kept, measure, rate_at, with_confidence
 from vlm.index.store import Store
@@ -186,9 +187,48 @@ def test_a_library_says_how_sure_its_hits_are(demo: Demo, tmp_path: Path):
                 library.search(**query, min_confidence=0.5)
 
 
+@pytest.mark.parametrize(
+    ("question", "statement"),
+    [
+        ("is there a dog?", "a dog"),
+        ("Are there two cars on a bridge", "two cars on a bridge"),
+        ("does a red circle bounce?", "a red circle bounce"),
+        ("Can you see a hat?", "a hat"),
+        ("what is it", None),
+        ("who is there?", None),
+        ("is", None),
+        ("is ?", None),
+        ("island with a tree", None),
+    ],
+)
+def test_a_question_for_yes_or_no_is_about_a_statement(question: str, statement: str | None):
+    assert statement_of(question) == statement
+
+
+def test_an_encoder_alone_says_yes_or_no_by_its_confidence(demo: Demo):
+    with Library.open(demo.library, create=False) as library:
+        best = library.search("a small red circle", top_k=1).hits[0]
+        assert best.confidence is not None
+        whole = library.ask("is there a small red circle?")
+        assert dict(whole.answer.options)["yes"] == pytest.approx(best.confidence)
+        assert whole.footage.video_id == best.video_id
+        assert whole.answer.text == ("yes" if best.confidence > 0.5 else "no")
+        assert (whole.answer.prior, whole.answer.faithfulness) == (None, None)
+        for video in library.videos()[:6]:
+            asked = library.ask("is there a small red circle?", video.video_id)
+            share = dict(asked.answer.options)["yes"]
+            assert share <= best.confidence + 1e-9
+            assert asked.videos_read == (video.video_id,)
+            assert bool(asked.answer.evidence) == (asked.answer.text == "yes")
+        with pytest.raises(QueryError, match="--choices"):
+            library.ask("what is there?")
+
+
 def test_a_library_of_few_segments_says_that_it_cannot_tell(colour_videos: Path, tmp_path: Path, blocks: str):
     with Library.open(tmp_path / "lib", encoder=blocks) as library:
         library.add(colour_videos)
         assert library.search("red").hits[0].confidence is None
         with pytest.raises(QueryError, match="at least 50 stretches"):
             library.search("red", min_confidence=0.5)
+        with pytest.raises(QueryError, match="--choices"):
+            library.ask("is there something red?")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm.encoders.base import Encoder
-from vlm.errors import InputError, QueryError
+from vlm.errors import InputError, NoWords
 from vlm.models.curves import stretches
 from vlm.types import Answer, Features, Grounded
 from vlm.ward import nested_ranges
@@ -98,10 +98,10 @@ class PlainReader:
         """The option whose sentence with the question is nearest to the best rows.
 
         Raises:
-            QueryError: no options: an encoder alone has no words of its own. InputError: one option, options twice, or no rows.
+            NoWords: no options: an encoder alone has no words of its own. InputError: one option, options twice, or no rows.
         """
         if not options:
-            raise QueryError(
+            raise NoWords(
                 f"{self._encoder.name!r} alone cannot answer an open question: give it options (--choices), a larger answerer "
                 "(--answerer), or train a model on your library (vlm train)"
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.encoders.base import Encoder, TextTokens, text_codec, text_tokens
-from vlm.errors import QueryError
+from vlm.errors import NoWords, QueryError
 from vlm.models.heads import Grounding, best_spans
 from vlm.models.interaction import Fused
 from vlm.models.model import Crossing, VideoTextModel, padded
@@ -95,7 +95,7 @@ class TrainedReader:
         """The best option; without options the likeliest of the model's own list, or what its decoder says, whichever is surer.
 
         Raises:
-            QueryError: no options, and the model has learnt no answers.
+            NoWords: no options, and the model has learnt no answers.
             InputError: one option, options twice, no rows.
         """
         check_features(features)
@@ -155,9 +155,7 @@ class TrainedReader:
             said = [token for token in tokens[0].tolist() if token != codec.end]
             found.append((codec.decode(said), float(probability[0])))
         if not found:
-            raise QueryError(
-                "this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)"
-            )
+            raise NoWords("this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)")
         return tuple(sorted(found, key=lambda pair: -pair[1]))
 
     def _read(self, texts: Sequence[str], features: Features) -> tuple[Fused, Grounding, Tensor, Tensor]:
