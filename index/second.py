@@ -20,7 +20,8 @@ DEPTH = 32
 # Rows that are read in all; of a longer video than its share those around the hit.
 MOST_ROWS, ROWS_A_VIDEO = 1500, 150
 # A moment of a reader without presence takes the place of the first stage's from this score on: below, nothing in the video stands out.
-STANDS_OUT = 1.0
+# Of a shorter video the first stage's stretch is as exact as anybody needs, and a few rows always have one that stands out.
+STANDS_OUT, SHORTEST_SECONDS = 1.0, 10.0
 # With a limit of time the videos come in groups, so that a started one can be told in time.
 FIRST_GROUP = 4
 
@@ -107,7 +108,8 @@ def _expected(spent: float, first: int, last: int) -> float:
 def _read(hit: Hit, part: Footage, found: Grounded) -> Hit:
     """The hit with what was found in its video; the span stays where nothing stands out."""
     moments = part.on_its_clock(found).moments
-    is_clear = bool(moments) and (found.presence is not None or moments[0].score >= STANDS_OUT)
+    stands_out = bool(moments) and moments[0].score >= STANDS_OUT and part.features.end >= SHORTEST_SECONDS
+    is_clear = bool(moments) and (found.presence is not None or stands_out)
     span = moments[0].span if is_clear else hit.span
     return replace(hit, span=span, presence=found.presence, curve=_curve(part, found))
 

@@ -67,6 +67,12 @@ def test_a_span_stays_where_nothing_stands_out():
     assert found[0].span == Span(2, 4)
 
 
+def test_the_span_of_a_short_video_stays():
+    found, _ = look_again(Told(score=9.0), "x", hits(1), lambda video: footage(video, 9))
+    assert found[0].span == Span(2, 4)
+    assert found[0].curve is not None
+
+
 def test_presence_orders_and_ranks_follow():
     presences = {21: 0.1, 22: 0.9, 23: 0.9, 24: 0.4}
     shown = hits(4)
