@@ -109,6 +109,9 @@ def _write_subtitles(found: Sequence[FoundMoment], chosen: Format, output: Path 
         output.mkdir()
     except OSError as error:
         raise InputError(f"the folder {str(output)!r} cannot be made: {error.strerror}") from error
-    for number, video in enumerate(dict.fromkeys(moment.video for moment in found), start=1):
-        name = f"{number:02}_{Path(video).stem[:80]}.{chosen}"
-        put(make([moment for moment in found if moment.video == video]), output / name)
+    of_videos: dict[int | str, list[FoundMoment]] = {}
+    for moment in found:
+        of_videos.setdefault(moment.source, []).append(moment)
+    for number, moments in enumerate(of_videos.values(), start=1):
+        name = f"{number:02}_{Path(moments[0].video_name).stem[:80]}.{chosen}"
+        put(make(moments), output / name)

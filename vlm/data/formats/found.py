@@ -38,26 +38,36 @@ class FoundMoment:
         if self.confidence is not None and not 0.0 <= self.confidence <= 1.0:
             raise InputError(f"confidence must be within 0..1, got {self.confidence!r}")
 
+    @property
+    def source(self) -> int | str:
+        """What tells its video from others: the id, or the path where there is none. Files that have gone share an empty path."""
+        return self.video if self.video_id is None else self.video_id
+
+    @property
+    def video_name(self) -> str:
+        """The path of its video, or ``video-ID`` where the file has gone."""
+        return self.video if self.video or self.video_id is None else f"video-{self.video_id}"
+
 
 def submissions_of(found: Iterable[FoundMoment]) -> tuple[Submission, ...]:
     """A submission for each pair of query and video, in the order of their first moments; ``qid`` counts them from 0."""
-    together: dict[tuple[str, str], list[FoundMoment]] = {}
+    together: dict[tuple[str, int | str], list[FoundMoment]] = {}
     for moment in found:
-        together.setdefault((moment.query, moment.video), []).append(moment)
+        together.setdefault((moment.query, moment.source), []).append(moment)
     return tuple(
         Submission(
             query_id=number,
             query=query,
-            video_id=video,
+            video_id=moments[0].video_name,
             windows=tuple(ScoredWindow(Window(moment.span.start, moment.span.end), moment.score) for moment in moments),
         )
-        for number, ((query, video), moments) in enumerate(together.items())
+        for number, ((query, _), moments) in enumerate(together.items())
     )
 
 
 def only_video_of(found: Sequence[FoundMoment]) -> str:
     """The video that all moments lie in; raises ``InputError`` where they lie in several, or there are none."""
-    videos = list(dict.fromkeys(moment.video for moment in found))
+    videos = list({moment.source: moment.video_name for moment in found}.values())
     if len(videos) != 1:
         raise InputError(f"subtitles belong to one video, got moments of {len(videos)} {videos[:3]}: write one file for each, with -o DIR")
     return videos[0]

@@ -32,8 +32,10 @@ MOMENTS = st.lists(
 )
 
 
-def moment(video: str = "/films/a.mp4", *, query: str = "a dog", rank: int = 1, span: Span | None = None) -> FoundMoment:
-    return FoundMoment(query=query, video=video, span=span or Span(1.5, 4.0), score=0.25, rank=rank, video_id=7)
+def moment(
+    video: str = "/films/a.mp4", *, query: str = "a dog", rank: int = 1, span: Span | None = None, video_id: int | None = None
+) -> FoundMoment:
+    return FoundMoment(query=query, video=video, span=span or Span(1.5, 4.0), score=0.25, rank=rank, video_id=video_id)
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,6 +75,11 @@ def test_a_submission_holds_the_windows_of_one_query_in_one_video():
     first, second = submissions_of([moment(), moment("/films/b.mp4", rank=2), moment(rank=3, span=Span(8.0, 9.0))])
     assert [(w.window.start, w.window.end, w.score) for w in first.windows] == [(1.5, 4.0, 0.25), (8.0, 9.0, 0.25)]
     assert (first.video_id, second.video_id) == ("/films/a.mp4", "/films/b.mp4")
+
+
+def test_a_video_whose_file_has_gone_is_submitted_by_its_id():
+    found = submissions_of([moment("", video_id=7), moment("", video_id=8)])
+    assert [one.video_id for one in found] == ["video-7", "video-8"]
 
 
 def test_moments_of_two_videos_are_no_subtitles_of_one():
