@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlm.app.clips import ClipsOption, CutMode, CutOption, check_new_folder, clips_of_moments, write_clips
 from vlm.app.console import emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
 from vlm.app.options import DeviceOption, EncoderOption, JsonOption, LibraryOption, WithinOption, stretch_of, video_library
@@ -32,6 +33,8 @@ def ground(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the curves into a new PNG.")] = None,
     written_as: FormatOption = None,
     output: OutputOption = None,
+    clips: ClipsOption = None,
+    cut: CutOption = CutMode.EXACT,
     library: LibraryOption = None,
     encoder: EncoderOption = None,
     device: DeviceOption = "auto",
@@ -46,6 +49,7 @@ def ground(
     from vlm.index.search import query_warnings
 
     chosen = chosen_format(written_as, output, as_json=as_json)
+    check_new_folder(clips)
     span = stretch_of(within)
     if plot is not None:
         from vlm.app.sheet import check_free
@@ -57,6 +61,7 @@ def ground(
             footage = footage.within(span)
         texts = [query, *(also or ())]
         found = [_distinct(one, top_k) for one in held.ground(texts, footage)]
+        wanted = [] if clips is None else clips_of_moments(held, footage, found)
         told = [warning for text in texts for warning in query_warnings(text, held.load_encoder())]
     warnings = list(dict.fromkeys([*told, *footage.notes]))
     is_probability = all(one.presence is not None for one in found)
@@ -84,6 +89,8 @@ def ground(
         note(f"plot: {plot}")
     if not any(one.moments for one in found):
         raise typer.Exit(ExitCode.NO_HIT)
+    if clips is not None and not write_clips(clips, wanted, cut):
+        raise typer.Exit(ExitCode.PARTIAL)
 
 
 def _distinct(found: Grounded, most: int) -> Grounded:

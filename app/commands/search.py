@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from vlm.app.clips import ClipsOption, CutMode, CutOption, check_new_folder, clips_of_hits, write_clips
 from vlm.app.console import emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
 from vlm.app.options import (
@@ -85,6 +86,8 @@ def search(
     ] = None,
     written_as: FormatOption = None,
     output: OutputOption = None,
+    clips: ClipsOption = None,
+    cut: CutOption = CutMode.EXACT,
     encoder: EncoderOption = None,
     device: DeviceOption = "auto",
     index_device: IndexDeviceOption = "auto",
@@ -101,6 +104,7 @@ def search(
     if open_hit is not None and not skip < open_hit <= skip + top_k:
         raise typer.BadParameter(f"hit {open_hit} is not among hits {skip + 1} to {skip + top_k} that are asked for", param_hint="--open")
     chosen = chosen_format(written_as, output, as_json=as_json)
+    check_new_folder(clips)
     sentence = _readable(" ".join(query or ()))
     if not (sentence or like or plus or minus):
         raise typer.BadParameter("say what is to be seen, or name what it looks like with --like", param_hint="QUERY")
@@ -135,6 +139,7 @@ def search(
         )
         pictures = [held.thumbnail(hit.video_id, (hit.span.start + hit.span.end) / 2) for hit in result.hits] if thumbnails else []
         warnings = [*result.warnings, *_change_warnings(held)]
+        wanted = [] if clips is None else clips_of_hits(held, result.hits)
     if chosen is Format.TABLE:
         _print_hits(result.hits)
     elif chosen is Format.JSON:
@@ -154,8 +159,11 @@ def search(
 
         write_sheet(sheet, [Row(result.query, result.hits)])
         note(f"contact sheet: {sheet}")
+    is_whole = clips is None or write_clips(clips, wanted, cut)
     if open_hit is not None:
         _open(result.hits, open_hit)
+    if not is_whole:
+        raise typer.Exit(ExitCode.PARTIAL)
 
 
 def _nothing(query: str, *, only: bool, min_confidence: float | None) -> str:
