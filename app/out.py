@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -75,7 +76,7 @@ def write_found(found: Sequence[FoundMoment], chosen: Format, output: Path | Non
 
 
 def put(text: str, output: Path | None) -> None:
-    """Writes a text to stdout, or into a new file of which nothing is left where it cannot be written whole."""
+    """Writes a text to stdout, or into a new file as ``write_new`` does."""
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
@@ -84,17 +85,26 @@ def put(text: str, output: Path | None) -> None:
         if text:
             emit(text.removesuffix("\n"))
         return
-    try:
-        with output.open("xb") as file:
-            try:
-                file.write(content)
-                file.flush()
-            except OSError:
-                output.unlink()
-                raise
-    except OSError as error:
-        raise InputError(f"{str(output)!r} cannot be written: {error.strerror}") from error
+    write_new(output, content)
     note(f"wrote {output}")
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a new file, of which nothing is left where it cannot be written whole.
+
+    Raises:
+        InputError: it exists, or the disk does not take it.
+    """
+    try:
+        file = path.open("xb")
+        try:
+            with file:
+                file.write(content)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def _write_subtitles(found: Sequence[FoundMoment], chosen: Format, output: Path | None) -> None:
@@ -112,6 +122,10 @@ def _write_subtitles(found: Sequence[FoundMoment], chosen: Format, output: Path 
     of_videos: dict[int | str, list[FoundMoment]] = {}
     for moment in found:
         of_videos.setdefault(moment.source, []).append(moment)
-    for number, moments in enumerate(of_videos.values(), start=1):
-        name = f"{number:02}_{Path(moments[0].video_name).stem[:80]}.{chosen}"
-        put(make(moments), output / name)
+    try:
+        for number, moments in enumerate(of_videos.values(), start=1):
+            name = f"{number:02}_{Path(moments[0].video_name).stem[:80]}.{chosen}"
+            put(make(moments), output / name)
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)  # made above: half of the files would look like all of them
+        raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm.app.out import write_new
 from vlm.app.render import clock_time
 from vlm.types import Grounded
 
@@ -41,4 +43,6 @@ def write_plot(path: Path, title: str, times: NDArray[np.float64], end: float, f
         axes.tick_params(labelsize=8)
     rows[-1].xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: clock_time(max(0.0, seconds))))
     figure.suptitle(title, fontsize=10)
-    figure.savefig(path, dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format="png")
+    write_new(path, content.getvalue())

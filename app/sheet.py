@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vlm.app.out import write_new
 from vlm.app.render import shorten_path, stretch
 from vlm.errors import InputError, VideoError
 from vlm.types import Hit
@@ -67,7 +69,9 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
             _paste(sheet, draw, strip, y)
             y += _HEIGHT + _GAP
         y += _GAP
-    sheet.save(path)
+    content = io.BytesIO()
+    sheet.save(content, "PNG")
+    write_new(path, content.getvalue())
 
 
 def _strip(hit: Hit, decoder: SupervisedDecoder) -> list[Picture]:
