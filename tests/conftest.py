@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.media import scene_video
+from vlm import Library
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BLOCKS = f"python:{REPOSITORY / 'tests/plugins/blocks.py'}:blocks"
@@ -39,6 +42,20 @@ def colour_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene_video(folder / "green.mkv", [("green", 6)])
     scene_video(folder / "blue then white.mp4", [("blue", 8), ("white", 8)])
     return folder
+
+
+@pytest.fixture
+def videos(colour_videos: Path, tmp_path: Path) -> Path:
+    """A folder of the three videos that a test may change."""
+    return Path(shutil.copytree(colour_videos, tmp_path / "videos"))
+
+
+@pytest.fixture
+def library(videos: Path, tmp_path: Path, blocks: str) -> Iterator[Library]:
+    """An open library of ``videos``, encoded by ``blocks``, that a test may change."""
+    with Library.open(tmp_path / "lib", encoder=blocks) as library:
+        library.add(videos)
+        yield library
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ def own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def vlm(capsys: pytest.CaptureFixture[str]) -> Vlm:
     """Runs a command line in this process."""
     return Vlm(capsys)
-
-
-@pytest.fixture
-def videos(colour_videos: Path, tmp_path: Path) -> Path:
-    """A folder of three videos that a test may change."""
-    return Path(shutil.copytree(colour_videos, tmp_path / "videos"))
 
 
 @pytest.fixture(scope="session")

@@ -56,13 +56,6 @@ def save_model(
 
 
 @pytest.fixture
-def library(colour_videos: Path, tmp_path: Path, blocks: str):
-    with Library.open(tmp_path / "lib", encoder=blocks) as library:
-        library.add(shutil.copytree(colour_videos, tmp_path / "videos"))
-        yield library
-
-
-@pytest.fixture
 def trained(tmp_path: Path) -> Path:
     return save_model(tmp_path / "trained")
 

@@ -21,15 +21,8 @@ from vlm.types import Answer, Features, Span
 
 
 @pytest.fixture
-def library(colour_videos: Path, tmp_path: Path, blocks: str):
-    with Library.open(tmp_path / "lib", encoder=blocks) as library:
-        library.add(shutil.copytree(colour_videos, tmp_path / "videos"))
-        yield library
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> str:
-    return str(tmp_path / "videos" / "blue then white.mp4")
+def two(videos: Path) -> str:
+    return str(videos / "blue then white.mp4")
 
 
 def test_a_file_that_is_read_now_has_the_rows_that_the_library_stores(library: Library, two: str, colour_videos: Path):

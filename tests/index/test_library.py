@@ -30,18 +30,6 @@ from vlm.index.database import FILE_NAME
 from vlm.index.records import AddProgress, FileDone
 
 
-@pytest.fixture
-def videos(colour_videos: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(colour_videos, tmp_path / "videos"))
-
-
-@pytest.fixture
-def library(videos: Path, tmp_path: Path, blocks: str):
-    with Library.open(tmp_path / "lib", encoder=blocks) as library:
-        library.add(videos)
-        yield library
-
-
 @dataclass
 class Altered:
     """A loaded encoder with some of its answers replaced."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vlm.data.formats.fields import Fields
 from vlm.data.formats.qvhighlights import Submission
 from vlm.data.formats.records import ScoredWindow, Window, is_finite
 from vlm.errors import InputError
@@ -47,6 +48,19 @@ class FoundMoment:
     def video_name(self) -> str:
         """The path of its video, or ``video-ID`` where the file has gone."""
         return self.video if self.video or self.video_id is None else f"video-{self.video_id}"
+
+
+def moment_of(fields: Fields, *, absent: object) -> FoundMoment:
+    """The moment of a row with a field for each attribute; ``absent`` is what the format writes where a moment has no such figure."""
+    return FoundMoment(
+        query=fields.text("query"),
+        video=fields.text("video"),
+        span=Span(fields.number("start"), fields.number("end")),
+        score=fields.number("score"),
+        rank=fields.integer("rank"),
+        video_id=None if fields.take("video_id") == absent else fields.integer("video_id"),
+        confidence=None if fields.take("confidence") == absent else fields.number("confidence"),
+    )
 
 
 def submissions_of(found: Iterable[FoundMoment]) -> tuple[Submission, ...]:

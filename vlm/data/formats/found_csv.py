@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vlm.data.formats.fields import Fields
 from vlm.data.formats.files import PathLike, csv_text, read_csv, write_text
-from vlm.data.formats.found import FoundMoment
-from vlm.types import Span
+from vlm.data.formats.found import FoundMoment, moment_of
 
 _HEADER = ("query", "video", "start", "end", "score", "rank", "video_id", "confidence")
 
@@ -27,21 +25,9 @@ def write_found_csv(path: PathLike, found: Iterable[FoundMoment]) -> None:
 
 def read_found_csv(path: PathLike) -> tuple[FoundMoment, ...]:
     """The results of a file."""
-    return tuple(_moment(fields) for fields in read_csv(path))
+    return tuple(moment_of(fields, absent="") for fields in read_csv(path))
 
 
 def _row(moment: FoundMoment) -> tuple[object, ...]:
     optional = ("" if value is None else value for value in (moment.video_id, moment.confidence))
     return (moment.query, moment.video, moment.span.start, moment.span.end, moment.score, moment.rank, *optional)
-
-
-def _moment(fields: Fields) -> FoundMoment:
-    return FoundMoment(
-        query=fields.text("query"),
-        video=fields.text("video"),
-        span=Span(fields.number("start"), fields.number("end")),
-        score=fields.number("score"),
-        rank=fields.integer("rank"),
-        video_id=None if fields.take("video_id") == "" else fields.integer("video_id"),
-        confidence=None if fields.take("confidence") == "" else fields.number("confidence"),
-    )

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vlm.data.formats.fields import Fields
 from vlm.data.formats.files import PathLike, dump_json, read_json_lines, write_text
-from vlm.data.formats.found import FoundMoment
-from vlm.types import Span
+from vlm.data.formats.found import FoundMoment, moment_of
 
 
 def found_jsonl_text(found: Iterable[FoundMoment]) -> str:
@@ -25,7 +23,7 @@ def write_found_jsonl(path: PathLike, found: Iterable[FoundMoment]) -> None:
 
 def read_found_jsonl(path: PathLike) -> tuple[FoundMoment, ...]:
     """The results of a file."""
-    return tuple(_moment(fields) for fields in read_json_lines(path))
+    return tuple(moment_of(fields, absent=None) for fields in read_json_lines(path))
 
 
 def _row(moment: FoundMoment) -> dict[str, object]:
@@ -39,15 +37,3 @@ def _row(moment: FoundMoment) -> dict[str, object]:
         "video_id": moment.video_id,
         "confidence": moment.confidence,
     }
-
-
-def _moment(fields: Fields) -> FoundMoment:
-    return FoundMoment(
-        query=fields.text("query"),
-        video=fields.text("video"),
-        span=Span(fields.number("start"), fields.number("end")),
-        score=fields.number("score"),
-        rank=fields.integer("rank"),
-        video_id=None if fields.take("video_id") is None else fields.integer("video_id"),
-        confidence=None if fields.take("confidence") is None else fields.number("confidence"),
-    )
