@@ -119,7 +119,7 @@ def write_clips(folder: Path, clips: Sequence[Clip], mode: CutMode) -> bool:
             if mode is CutMode.COPY:
                 hint(f"copied from {cut.span.start:.3f} to {cut.span.end:.3f} s")
             if cut.reason:
-                warn(f"only a part of {clip.path!r} could be cut: {cut.reason}")
+                warn(f"the clip {cut.path.name!r} is not all that it should be: {cut.reason}")
                 is_whole = False
     finally:
         with suppress(OSError):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 import os
 import secrets
 import signal
@@ -295,12 +296,20 @@ def _cut_copy(source: _Source, span: Span, partial: Path, report: Report) -> tup
     refused = ""
     for suffix, muxer in [*((suffix, muxers[suffix]) for suffix in suffixes), (".mkv", "matroska")]:
         try:
-            return _copy(source, span, partial, muxer, report), suffix
+            cut = _copy(source, span, partial, muxer, report)
         except (av.FFmpegError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             refused = describe(error) if isinstance(error, av.FFmpegError) else str(error)
+        else:
+            lost = "" if _pixel_aspect(partial) == (source.pixel_aspect or 1) else f"a copy in {suffix} loses the shape of its pixels"
+            return replace(cut, reason="; ".join(text for text in (cut.reason, lost) if text)), suffix
     raise UndecodableVideo(f"{display_name(source.path)} cannot be copied ({refused}): cut it exactly instead (--cut exact)")
+
+
+def _pixel_aspect(path: Path) -> Fraction | int:
+    with open_container(path) as container:
+        return choose_stream(container, path).sample_aspect_ratio or 1
 
 
 def _copy(source: _Source, span: Span, partial: Path, muxer: str, report: Report) -> Cut:
@@ -317,21 +326,24 @@ def _copy(source: _Source, span: Span, partial: Path, muxer: str, report: Report
         if source.pixel_aspect:  # what the container says goes before what the codec says
             pictures.codec_context.sample_aspect_ratio = source.pixel_aspect
         found = sound_packets(source.path, begin, stack)
-        runs = [_shifted(_picked(reader, packets, kept, report), pictures, begin, late=_lateness(packets, kept))]
+        damaged: list[int] = []
+        runs = [_shifted(_picked(reader, packets, kept, damaged, report), pictures, begin, late=_lateness(packets, kept))]
         if found is not None:
             sound = container.add_stream_from_template(found[0], opaque=True)
             runs.append(_shifted(_within(found[1], begin, until), sound, begin))
         for packet in heapq.merge(*runs, key=_decoding_time):
             container.mux(packet)
-    return Cut(partial, _seconds(timeline.clock, start, end), int((~packets.is_hidden[kept]).sum()), source.broken)
+    torn = f"{len(damaged)} of its packets are damaged and left out" if damaged else ""
+    count = int((~packets.is_hidden[np.setdiff1d(kept, damaged)]).sum())
+    return Cut(partial, _seconds(timeline.clock, start, end), count, "; ".join(text for text in (torn, source.broken) if text))
 
 
 def _copied(packets: Packets, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
     """The positions that give the wanted packets' frames, and every frame that is shown between these."""
     runs = plan_runs(packets, wanted, short_end=0).runs
     first, last = int(runs[0][0]), int(runs[-1][1])
-    # Pictures that follow the keyframe but are shown before it refer to what is left behind.
-    earliest = min(packets.pts[first], packets.pts[wanted].min())
+    # Pictures that follow the keyframe but are shown before it refer to what is left behind, unless the file begins with it.
+    earliest = packets.pts[first] if packets.pts[first] <= packets.pts[wanted].min() else packets.pts[first:last].min()
     while True:
         between = np.flatnonzero((packets.pts >= earliest) & (packets.pts <= packets.pts[first:last].max()))
         if between[-1] < last:
@@ -345,14 +357,18 @@ def _lateness(packets: Packets, kept: NDArray[np.int64]) -> int:
     return max(0, int((packets.dts[known] - packets.pts[known]).max())) if len(known) else 0
 
 
-def _picked(reader: PacketSource, packets: Packets, positions: NDArray[np.int64], report: Report) -> Iterator[av.Packet[Any]]:
+def _picked(
+    reader: PacketSource, packets: Packets, positions: NDArray[np.int64], damaged: list[int], report: Report
+) -> Iterator[av.Packet[Any]]:
+    """The packets at the positions, but those that the file does not hold whole; their positions go to ``damaged``."""
     reader.leap(packets, int(positions[0]))
     for position in positions.tolist():
-        packet = reader.packet(position)
-        if packet is None:
-            return
         report("cut", position)
-        yield packet
+        packet = reader.packet(position)
+        if packet is None or packet.is_corrupt:
+            damaged.append(position)
+        else:
+            yield packet
 
 
 def _within(packets: Iterator[av.Packet[Any]], begin: Fraction, until: Fraction) -> Iterator[av.Packet[Any]]:
@@ -381,12 +397,18 @@ def _decoding_time(packet: av.Packet[Any]) -> Fraction:
     return (moment or 0) * packet.time_base
 
 
+class _Unnamed(io.BufferedWriter):
+    """A file whose name FFmpeg does not see: it reads UTF-8 alone."""
+
+    name = "clip"
+
+
 @contextmanager
 def _writing(partial: Path, muxer: str, options: dict[str, str]) -> Iterator[OutputContainer]:
     """A container that is written through an open file: any name will do, and an error of the disk arrives as such."""
     try:
         with (
-            open(partial, "wb") as file,
+            _Unnamed(io.FileIO(partial, "wb")) as file,
             # To move the index to the front of the file the muxer opens it once more, for reading.
             av.open(file, "w", format=muxer, container_options=options, io_open=lambda *_: open(partial, "rb")) as container,
         ):
