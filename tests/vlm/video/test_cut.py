@@ -358,7 +358,9 @@ def test_what_can_be_read_of_a_file_that_was_cut_short_is_cut_and_told(make_vide
     assert 0 < cut.num_frames < 190
     assert cut.reason or cut.span.end < 8.0
     numbers = shown_by(cut.path).numbers
-    assert numbers == list(range(numbers[0], numbers[0] + cut.num_frames))
+    assert len(numbers) == cut.num_frames
+    # Of the last group the torn packet is missing, and pictures are stored in another order than shown.
+    assert numbers[:-4] == list(range(10 if exact else 0, numbers[-5] + 1))
 
 
 def test_what_can_be_decoded_of_a_damaged_file_is_cut_and_told(make_video: MakeVideo, tmp_path: Path):
