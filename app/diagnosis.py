@@ -12,7 +12,7 @@ from typing import Literal
 from vlm import __version__
 from vlm.app.player import PLAYER_VARIABLE, find_players
 from vlm.app.render import byte_size, count, duration
-from vlm.app.schemas import FindingOutput
+from vlm.app.schemas_machine import FindingOutput
 from vlm.errors import VlmError
 
 Status = Literal["ok", "warn", "fail"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vlm.app.schemas import ModelsOutput, PlaceOutput, PluginOutput, PresetOutput
+from vlm.app.schemas import PlaceOutput
+from vlm.app.schemas_machine import ModelsOutput, PluginOutput, PresetOutput
 
 
 def known_models() -> ModelsOutput:

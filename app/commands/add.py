@@ -95,7 +95,7 @@ def _why_nothing(found: Scan) -> str:
 
 
 def _add(paths: list[str], folder: Path, encoder: str | None, policy: str | None, device: str, *, retry: bool, as_json: bool) -> AddReport:
-    from vlm.app.schemas import AddFileOutput
+    from vlm.app.schemas_add import AddFileOutput
     from vlm.index.library import Library
     from vlm.index.records import AddProgress
 
@@ -130,7 +130,7 @@ def _announce_download(spec: str | None) -> None:
 
 
 def _print_report(report: AddReport, folder: Path, as_json: bool) -> None:
-    from vlm.app.schemas import AddReportOutput
+    from vlm.app.schemas_add import AddReportOutput
 
     if as_json:
         emit_json(AddReportOutput.of(report, library=str(folder)), indent=None)
@@ -185,7 +185,7 @@ def _nearest_folder(folder: Path) -> Path:
 
 
 def _print_estimate(estimate: AddEstimate, folder: Path, as_json: bool) -> None:
-    from vlm.app.schemas import AddEstimateOutput
+    from vlm.app.schemas_add import AddEstimateOutput
 
     if as_json:
         emit_json(AddEstimateOutput.of(estimate, library=str(folder)))

@@ -25,7 +25,7 @@ def list_videos(
     as_json: JsonOption = False,
 ) -> None:
     """List the videos of a library."""
-    from vlm.app import schemas
+    from vlm.app import schemas, schemas_catalog
     from vlm.index.library import Library
 
     folder = library_folder(library)
@@ -34,13 +34,15 @@ def list_videos(
         if quarantined:
             files = held.quarantined()
             if as_json:
-                emit_json(schemas.QuarantineOutput(library=place, files=[schemas.QuarantinedOutput.of(file) for file in files]))
+                emit_json(
+                    schemas_catalog.QuarantineOutput(library=place, files=[schemas_catalog.QuarantinedOutput.of(file) for file in files])
+                )
             else:
                 _print_quarantined(files)
             return
         videos = held.videos()
         if as_json:
-            emit_json(schemas.ListOutput(library=place, videos=[schemas.VideoOutput.of(video) for video in videos]))
+            emit_json(schemas_catalog.ListOutput(library=place, videos=[schemas_catalog.VideoOutput.of(video) for video in videos]))
         else:
             _print_videos(videos, num_quarantined=len(held.quarantined()))
 
@@ -86,7 +88,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show all that a library knows of one video."""
-    from vlm.app import schemas
+    from vlm.app import schemas, schemas_catalog
     from vlm.index.library import Library
 
     folder = library_folder(library)
@@ -95,7 +97,7 @@ def show(
         num_thumbnails = len(held.thumbnails(video.video_id))
     if as_json:
         place = schemas.PlaceOutput.of(str(folder))
-        emit_json(schemas.ShowOutput(library=place, video=schemas.VideoOutput.of(video), num_thumbnails=num_thumbnails))
+        emit_json(schemas_catalog.ShowOutput(library=place, video=schemas_catalog.VideoOutput.of(video), num_thumbnails=num_thumbnails))
         return
     facts = _video_facts(video, num_thumbnails)
     if results_go_to_people():
@@ -130,7 +132,7 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove videos from a library. The files themselves are never touched."""
-    from vlm.app import schemas
+    from vlm.app import schemas, schemas_catalog
     from vlm.index.library import Library
 
     if bool(references) == missing:
@@ -145,8 +147,8 @@ def remove(
             chosen = [held.video(i) for i in dict.fromkeys(held.resolve(reference) for reference in references or [])]
         held.remove([video.video_id for video in chosen])
     if as_json:
-        removed = [schemas.RemovedOutput.of(video) for video in chosen]
-        emit_json(schemas.RemoveOutput(library=schemas.PlaceOutput.of(str(folder)), removed=removed))
+        removed = [schemas_catalog.RemovedOutput.of(video) for video in chosen]
+        emit_json(schemas_catalog.RemoveOutput(library=schemas.PlaceOutput.of(str(folder)), removed=removed))
         return
     for video in chosen:
         if results_go_to_people():
@@ -179,13 +181,13 @@ def _ask_for_consent(chosen: list[VideoRecord]) -> None:
 
 def stats(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     """Show the size of a library and what it was made with."""
-    from vlm.app import schemas
+    from vlm.app import schemas_catalog
     from vlm.index.library import Library
 
     with Library.open(library_folder(library), create=False) as held:
         sizes = held.stats()
     if as_json:
-        emit_json(schemas.StatsOutput.of(sizes))
+        emit_json(schemas_catalog.StatsOutput.of(sizes))
         return
     facts = _library_facts(sizes)
     if results_go_to_people():

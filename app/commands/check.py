@@ -25,7 +25,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check that a library is whole. Exit code 1 tells that it is not."""
-    from vlm.app import schemas
+    from vlm.app import schemas, schemas_catalog
     from vlm.index.library import Library
 
     folder = library_folder(library)
@@ -38,7 +38,7 @@ def check(
         changes = held.changed_files()
     if as_json:
         emit_json(
-            schemas.CheckOutput(
+            schemas_catalog.CheckOutput(
                 library=schemas.PlaceOutput.of(str(folder)),
                 done=[*(("rebuilt",) if rebuild else ()), *(("compacted",) if compact else ())],
                 problems=problems,

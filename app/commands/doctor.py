@@ -13,7 +13,7 @@ from vlm.app.exits import ExitCode
 from vlm.app.options import JsonOption, LibraryOption, default_library_folder, library_folder
 
 if TYPE_CHECKING:
-    from vlm.app.schemas import FindingOutput
+    from vlm.app.schemas_machine import FindingOutput
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -21,7 +21,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(library: LibraryOption = None, as_json: JsonOption = False) -> None:
     """Tell versions, devices, scan backends, models, players and the health of a library, with reasons. Exit code 1 if anything fails."""
     from vlm.app import diagnosis
-    from vlm.app.schemas import DoctorOutput
+    from vlm.app.schemas_machine import DoctorOutput
 
     folder = library_folder(library) if library is not None else default_library_folder()
     findings = [found for section in diagnosis.SECTIONS for found in section()]

@@ -12,7 +12,7 @@ from vlm.app.options import JsonOption
 from vlm.app.render import byte_size
 
 if TYPE_CHECKING:
-    from vlm.app.schemas import PresetOutput
+    from vlm.app.schemas_machine import PresetOutput
 
 
 def models(as_json: JsonOption = False) -> None:

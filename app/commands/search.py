@@ -97,7 +97,7 @@ def search(
 
     The score is the cosine between the query and the stretch: it ranks, it is no probability.
     """
-    from vlm.app import schemas
+    from vlm.app import schemas_search
     from vlm.index.filters import Filters
     from vlm.index.library import Library
 
@@ -143,7 +143,7 @@ def search(
     if chosen is Format.TABLE:
         _print_hits(result.hits)
     elif chosen is Format.JSON:
-        document = schemas.SearchOutput.of(
+        document = schemas_search.SearchOutput.of(
             result, library=str(folder), group_by=grouping, min_confidence=min_confidence, warnings=warnings, thumbnails=pictures
         )
         put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vlm.app import schemas, schemas_ask
+import vlm.app
+from vlm.app import schemas, schemas_machine
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/json.md"
 MODELS = dict.fromkeys(
     model
-    for module in (schemas, schemas_ask)
-    for model in vars(module).values()
+    for module in pkgutil.iter_modules(vlm.app.__path__)
+    if module.name.startswith("schemas")
+    for model in vars(importlib.import_module(f"vlm.app.{module.name}")).values()
     if isinstance(model, type) and issubclass(model, schemas.Output) and model not in (schemas.Output, schemas.Named)
 )
 
@@ -66,5 +70,5 @@ def test_the_page_describes_nothing_that_is_not_printed():
 
 
 def test_every_document_prints_its_schema_under_that_name():
-    document = schemas.DoctorOutput(status="ok", findings=[])
+    document = schemas_machine.DoctorOutput(status="ok", findings=[])
     assert json.loads(document.model_dump_json(by_alias=True)) == {"schema": "vlm.doctor/1", "status": "ok", "findings": []}
