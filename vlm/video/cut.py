@@ -226,7 +226,7 @@ def _encode(source: _Source, span: Span, partial: Path, report: Report) -> Cut:
     clock = source.timeline.clock
     damage = Damage(len(source.packets))
     count, reasons = 0, []
-    with _writing(partial, "mp4", {"movflags": "+faststart"}) as container, ExitStack() as stack:
+    with _writing(partial, "mp4", {"movflags": "+faststart"}, report) as container, ExitStack() as stack:
         tick = clock.time_base
         rate = source.info.frame_rate or len(wanted) / ((goes - appears) * tick)
         pictures = PictureTrack(container, tick=tick, rate=rate, pixel_aspect=source.pixel_aspect)
@@ -320,7 +320,7 @@ def _copy(source: _Source, span: Span, partial: Path, muxer: str, report: Report
     end = int(next(iter(timeline.pts[timeline.pts > latest]), timeline.end_pts))
     begin, until = (moment * timeline.clock.time_base for moment in (start, end))
     options = {"movflags": "+faststart"} if muxer in ("mp4", "mov") else {}
-    with _writing(partial, muxer, options) as container, ExitStack() as stack:
+    with _writing(partial, muxer, options, report) as container, ExitStack() as stack:
         reader = stack.enter_context(PacketSource(source.path, threads=1))
         pictures = container.add_stream_from_template(reader.stream, opaque=True)
         if source.pixel_aspect:  # what the container says goes before what the codec says
@@ -397,18 +397,29 @@ def _decoding_time(packet: av.Packet[Any]) -> Fraction:
     return (moment or 0) * packet.time_base
 
 
-class _Unnamed(io.BufferedWriter):
-    """A file whose name FFmpeg does not see: it reads UTF-8 alone."""
+class _Watched(io.BufferedWriter):
+    """A new file that reports what is written, so that slow disks and long flushes are seen to go on."""
 
-    name = "clip"
+    name = "clip"  # FFmpeg reads names as UTF-8, which the real one need not be
+
+    def __init__(self, path: Path, report: Report) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self._report = report
+        self._num_bytes = 0
+
+    def write(self, data: Any, /) -> int:
+        """Writes bytes."""
+        self._num_bytes += len(data)
+        self._report("write", self._num_bytes)
+        return super().write(data)
 
 
 @contextmanager
-def _writing(partial: Path, muxer: str, options: dict[str, str]) -> Iterator[OutputContainer]:
+def _writing(partial: Path, muxer: str, options: dict[str, str], report: Report) -> Iterator[OutputContainer]:
     """A container that is written through an open file: any name will do, and an error of the disk arrives as such."""
     try:
         with (
-            _Unnamed(io.FileIO(partial, "wb")) as file,
+            _Watched(partial, report) as file,
             # To move the index to the front of the file the muxer opens it once more, for reading.
             av.open(file, "w", format=muxer, container_options=options, io_open=lambda *_: open(partial, "rb")) as container,
         ):
