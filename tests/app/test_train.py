@@ -10,7 +10,9 @@ import pytest
 
 from tests.app.running import Vlm, run_process
 from vlm import Library
+from vlm.app.schemas_train import JudgedOutput
 from vlm.train.__main__ import main
+from vlm.train.own import Judgement
 
 TINY = """
 task = "own"
@@ -78,7 +80,55 @@ def test_a_model_in_a_folder_of_its_own_can_be_attached_again(
     vlm("detach", "--library", own_library)
     assert vlm("attach", tmp_path / "out/model", "--library", own_library).rows() == [[name]]
     assert "holds a checkpoint of step 4" in vlm(*command, code=1).err
-    assert dict(vlm(*command, "--resume").rows())["model"] == name
+    told = json.loads(vlm(*command, "--resume", "--json").out)
+    assert (told["own"]["attached"], told["model"]["path"], told["run"]["path"]) == (
+        name,
+        str(tmp_path / "out/model"),
+        str(tmp_path / "out"),
+    )
+
+
+def test_programs_are_told_which_abilities_the_model_is_used_for():
+    judged = (Judgement("search", 12, 0.5, 0.75), Judgement("ground", 10, 0.5, 0.25))
+    told = [JudgedOutput.of(one).model_dump() for one in judged]
+    assert told == [
+        {"ability": "search", "num_rows": 12, "plain": 0.5, "trained": 0.75, "is_used": True},
+        {"ability": "ground", "num_rows": 10, "plain": 0.5, "trained": 0.25, "is_used": False},
+    ]
+
+
+def test_a_training_tells_programs_what_was_trained_and_where_it_lies(vlm: Vlm, own_library: Path, rows: Path, recipe: Path, blocks: str):
+    told = json.loads(vlm("train", recipe, "--library", own_library, "--encoder", blocks, "--data", rows, "--json").out)
+    assert (told["schema"], told["task"], told["recipe"], told["run"]) == ("vlm.train/1", "own", {"path": str(recipe)}, None)
+    own = told["own"]
+    assert own["library"] == {"path": str(own_library)}
+    assert own["rows"] == {
+        "videos": 3,
+        "span_captions": 2,
+        "whole_captions": 1,
+        "choices": 1,
+        "open_questions": 0,
+        "unanswered": 1,
+    }
+    assert (own["num_steps"], own["judged"], own["skills"]) == (4, [], [])
+    assert "is left to the encoder alone" in " ".join(own["warnings"])
+    assert (Path(told["model"]["path"]) / "model.safetensors").is_file()
+    assert own["attached"] == json.loads(vlm("stats", "--library", own_library, "--json").out)["model"]
+
+
+def test_a_model_that_is_not_attached_leaves_the_library_and_waits(vlm: Vlm, own_library: Path, rows: Path, recipe: Path, blocks: str):
+    command = ("train", recipe, "--library", own_library, "--encoder", blocks, "--data", rows, "--no-attach")
+    told = json.loads(vlm(*command, "--json").out)
+    training = own_library / "training"
+    assert told["own"]["attached"] is None
+    assert (told["model"], told["run"]) == ({"path": str(training / "model")}, {"path": str(training)})
+    assert json.loads(vlm("stats", "--library", own_library, "--json").out)["model"] is None
+    assert vlm("check", "--library", own_library).out == ""
+    again = vlm(*command, "--resume")
+    assert dict(again.rows())["model"] == str(training / "model")
+    assert f"vlm attach {training / 'model'} --library {own_library}" in again.err
+    ((name,),) = vlm("attach", training / "model", "--library", own_library).rows()
+    assert json.loads(vlm("stats", "--library", own_library, "--json").out)["model"] == name
 
 
 def test_a_wrong_row_is_named_and_the_library_stays_as_it_is(vlm: Vlm, own_library: Path, rows: Path, recipe: Path, blocks: str):
@@ -99,6 +149,7 @@ def test_a_wrong_row_is_named_and_the_library_stays_as_it_is(vlm: Vlm, own_libra
         (["train", "toybox-retrieval"], "--out"),
         (["train", "clip-finetune", "--out", "x"], "name your captions and questions with --data"),
         (["train", "clip-finetune", "--data", "x.csv"], "--out"),
+        (["train", "toybox-retrieval", "--out", "x", "--no-attach"], "attaches nothing"),
         (["train", "clip-finetune", "--out", "x", "--data", "x.csv", "--data", "y.csv"], "takes one file, got 2"),
     ],
 )
@@ -120,6 +171,16 @@ def test_a_recipe_is_run_as_the_module_runs_it(tmp_path: Path):
     assert done.code == 0, done.err
     assert done.out == f"{tmp_path / 'out' / 'model'}\n"
     assert (tmp_path / "out/model/model.safetensors").is_file()
+    told = run_process("train", path, "--out", tmp_path / "out", "--threads", "1", "--steps", "1", "--resume", "--json")
+    model, run = ({"path": str(tmp_path / name)} for name in ("out/model", "out"))
+    assert json.loads(told.out) == {
+        "schema": "vlm.train/1",
+        "task": "retrieval",
+        "recipe": {"path": str(path)},
+        "model": model,
+        "run": run,
+        "own": None,
+    }
 
 
 def test_clips_are_trained_on_by_the_recipe_that_takes_them(tmp_path: Path):
