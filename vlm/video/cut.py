@@ -78,7 +78,8 @@ def cut_clip(path: PathLike, span: Span, target: Path, *, exact: bool = True, re
     shows then: its first frame is the one on screen at ``span.start``, or the first one after where there is none yet, and no frame starts
     at or after ``span.end``. Pictures are stored upright, of even size (an odd row or column is left out), without subtitles or metadata.
     Else packets are copied from the keyframe at or before ``span.start`` to the last one needed, into the source's kind of container, or
-    Matroska where that cannot take them. Of a damaged file what can be decoded is cut; a copy decodes nothing, and leaves out torn packets alone.
+    Matroska where that cannot take them. Of a damaged file what can be decoded is cut; a copy decodes
+    nothing, and leaves out torn packets alone.
 
     Raises:
         SpanError: no frame of the video is shown in ``span``. InputError: the new file exists.
