@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,11 +25,12 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from vlm.encoders.device import has_bfloat16
 from vlm.errors import CheckpointUnusable, InputError
 from vlm.train.checkpoint import load_checkpoint, save_checkpoint
 from vlm.train.faults import broken_place, diverged_gradient, diverged_loss, too_large
 from vlm.train.log import Log
-from vlm.train.optim import Average, KernelMuon, learning_rate, optimisers
+from vlm.train.optim import Average, Muon, learning_rate, optimisers
 from vlm.train.ranks import everywhere, mean_figures, of_all_ranks, random_states, rank_and_ranks, set_random_states, wait_for_all
 from vlm.train.recompute import recomputing_module
 from vlm.train.watch import Validate, Watch
@@ -42,7 +43,7 @@ FREE = frozenset({"save_every", "log_every", "gradient_checkpointing", "tensorbo
 LATER = frozenset({"gate_rate", "matrix_rate", "validate_every", "patience", "gradient_checkpointing", "tensorboard"})
 
 # Under which name a checkpoint holds the state of an optimiser.
-STATES: dict[type[torch.optim.Optimizer], str] = {torch.optim.AdamW: "optimiser", KernelMuon: "muon"}
+STATES: dict[type[torch.optim.Optimizer], str] = {torch.optim.AdamW: "optimiser", Muon: "muon"}
 
 
 class Source(Protocol):
@@ -75,7 +76,8 @@ class LoopConfig:
         matrix_rate: how many times the learning rate is that of matrices, which Muon then optimises; 0: AdamW does. See optim.optimisers.
         clip_norm: largest norm of the gradient.
         average_decay: of the exponential moving average of the weights.
-        precision: bfloat16 runs matrix products in it; weights, sums and the loss stay in float32.
+        precision: bfloat16 runs matrix products in it; weights, sums and the loss stay in float32. auto is bfloat16 where the device has it
+            in hardware: elsewhere it is a hundred times slower than float32.
         validate_every, patience: steps between measurements, and how many in a row may bring no gain before the end (0: any); see Watch.
         gradient_checkpointing: compute the layers of stacks and adapters again in the backward pass, for less memory.
         tensorboard: write the figures for TensorBoard too, into ``tensorboard`` beside the log.
@@ -111,8 +113,8 @@ class LoopConfig:
             raise InputError(f"matrix_rate must be 0 (AdamW for matrices too) or more, got {self.matrix_rate}")
         if self.patience < 0:
             raise InputError(f"patience must be 0 (never stop early) or more, got {self.patience}")
-        if self.precision not in ("float32", "bfloat16"):
-            raise InputError(f"precision must be 'float32' or 'bfloat16', got {self.precision!r}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise InputError(f"precision must be 'auto', 'float32' or 'bfloat16', got {self.precision!r}")
 
 
 def run(
@@ -148,6 +150,8 @@ def run(
         TrainingTooLarge: a step does not fit the memory of the device.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if config.precision == "auto":
+        config = replace(config, precision="bfloat16" if has_bfloat16(Accelerator(cpu=_only_processors()).device) else "float32")
     watch = Watch(validate, every=config.validate_every, patience=config.patience)
     learner = _Learner(module, source, config, folder)
     first = learner.restore(_digest(config, identity), watch, resume=resume)
@@ -181,12 +185,10 @@ class _Learner:
 
     def __init__(self, module: nn.Module, source: Source, config: LoopConfig, folder: Path) -> None:
         self._source, self._config, self._folder = source, config, folder
-        # Told of processors in words only: it would guess a backend for GPUs that are not there.
-        only_processors = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
         # Parts of a module may have nothing to do in a batch.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         # Its precision is one for the whole process; ours may be another in the next run.
-        self._accelerator = Accelerator(mixed_precision="no", cpu=only_processors, kwargs_handlers=[unused])
+        self._accelerator = Accelerator(mixed_precision="no", cpu=_only_processors(), kwargs_handlers=[unused])
         # The run owns its process: what draws without a generator (dropout) must be resumable too, and differ between ranks.
         torch.manual_seed(config.seed + rank_and_ranks()[0])
         self._module = self._accelerator.prepare(module)
@@ -277,6 +279,11 @@ class _Learner:
         set_random_states([[random]] if isinstance(random, Tensor) else random, self._accelerator.device)
         watch.restore(state.get("watch", {}), self._accelerator.device)
         return int(state["step"])
+
+
+def _only_processors() -> bool:
+    """Whether Accelerate must be told of processors in words: with several ranks it would guess a backend for GPUs that are not there."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
 
 
 def _own_part(source: Source) -> Source:

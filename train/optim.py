@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vlm.encoders.device import has_bfloat16
+
 # Names, between the dots of a parameter's own, that weight decay would pull away from what they mean: the state-space parameters of Mamba
 # (Gu and Dao 2023), gates, positions and learned queries, temperatures.
 UNDECAYED = frozenset({"A_log", "A_b_log", "D", "D_b", "dt_bias", "gate", "position", "queries", "near", "log_scale"})
@@ -25,8 +27,8 @@ def optimisers(
     fused: bool = False,
 ) -> list[torch.optim.Optimizer]:
     """AdamW over ``parameter_groups``; and where ``matrix_rate`` is above 0, Muon at ``matrix_rate`` times the rate over all that maps
-    vectors to vectors, matrices and the kernels of images (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"),
-    which AdamW then leaves alone.
+    vectors to vectors, matrices and kernels of convolutions (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural
+    networks"), which AdamW then leaves alone.
 
     Muon's step has the same length in all directions of a matrix. What a tower learns last, which word belongs to which thing or how
     textures differ, are directions with small gradients: it needs half the examples (docs/pocket.md). The parameters must be on their
@@ -40,43 +42,67 @@ def optimisers(
     if groups or not matrices:
         made.append(torch.optim.AdamW(groups, lr=rate, betas=betas, fused=fused))
     if matrices:
-        made.append(KernelMuon(matrices, rate=rate, scale=matrix_rate, weight_decay=weight_decay))
+        made.append(Muon(matrices, rate=rate, scale=matrix_rate, weight_decay=weight_decay))
     return made
 
 
-class KernelMuon(torch.optim.Muon):
-    """Muon over matrices and kernels (out, in, h, w); a kernel is the matrix from all that lies under it to its outputs."""
+class Muon(torch.optim.Optimizer):
+    """Muon over matrices (out, in) and kernels (out, in, ...); a kernel is the matrix from all that lies under it to its outputs.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, rate: float, scale: float, weight_decay: float) -> None:
-        whole = list(parameters)
-        matrices = [p if p.ndim == 2 else nn.Parameter(_as_matrix(p.detach(), p)) for p in whole]
-        self._kernels = [(kernel, matrix) for kernel, matrix in zip(whole, matrices, strict=True) if kernel is not matrix]
-        super().__init__([{"params": matrices, "scale": scale}], lr=rate, weight_decay=weight_decay)
+    The same steps as torch.optim.Muon, which takes no kernels and multiplies in bfloat16 whatever the device: on a processor that has none
+    in hardware that is a hundred times slower than all the rest of a step.
+    """
+
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], *, rate: float, scale: float = 1.0, weight_decay: float = 0.1, momentum: float = 0.95
+    ) -> None:
+        held = {"lr": rate, "scale": scale, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(parameters, held)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        """One step by the gradients of the matrices and kernels."""
-        for kernel, matrix in self._kernels:
-            assert matrix.data_ptr() == kernel.data_ptr(), "the kernels have moved since the optimiser was made"
-            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad, kernel)
-        return super().step(closure)  # type: ignore[no-untyped-call]
+    def step(self, closure: Any = None) -> None:
+        """One step by the gradients of the parameters that have one."""
+        assert closure is None, "no loss is computed again"
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, parameter.grad, group)
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forgets the gradients, those of the kernels too."""
-        super().zero_grad(set_to_none)
-        for kernel, _ in self._kernels:
-            kernel.grad = None
+    def _step(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
+        matrix = gradient.flatten(1)
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        momentum = state["momentum_buffer"]
+        momentum.lerp_(matrix, 1 - group["momentum"])
+        ahead = matrix.lerp(momentum, group["momentum"])  # Nesterov's
+        precision = torch.bfloat16 if has_bfloat16(parameter.device) else torch.float32
+        turned = orthogonal(ahead.to(precision)).to(parameter.dtype)
+        stretch = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(turned.view_as(gradient), alpha=-group["lr"] * stretch)
 
 
-def _as_matrix(values: Tensor, kernel: Tensor) -> Tensor:
-    """Values of a kernel's shape as (out, the rest), in the order in which the kernel lies in memory."""
-    lying = values if kernel.is_contiguous() else values.permute(0, 2, 3, 1)
-    return lying.reshape(len(values), -1)
+# Of the odd polynomial of degree five whose repetition drives singular values towards 1 (Jordan et al. 2024).
+_QUINTIC = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonal(matrix: Tensor, *, rounds: int = 5) -> Tensor:
+    """About the nearest matrix (m, n) with orthonormal rows or columns: singular values of 0.7 to 1.2, by Newton and Schulz's iteration."""
+    first, second, third = _QUINTIC
+    is_tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.mT if is_tall else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(rounds):
+        squared = x @ x.mT
+        x = torch.addmm(x, torch.addmm(squared, squared, squared, beta=second, alpha=third), x, beta=first)
+    return x.mT if is_tall else x
 
 
 def _maps(name: str, parameter: nn.Parameter) -> bool:
-    """Whether it is a map: a table of vectors is none, and a step of one length in all directions would move words that were not read."""
-    return parameter.ndim in (2, 4) and name.endswith("weight") and "embed" not in name
+    """Whether it is a map from vectors to vectors: a table of vectors is none, and a step of one length in all directions would move words
+    that were not read; nor are kernels that take each channel by itself."""
+    return parameter.ndim > 1 and parameter.shape[1] > 1 and name.endswith("weight") and "embed" not in name
 
 
 def parameter_groups(named: Iterable[tuple[str, nn.Parameter]], *, weight_decay: float, gate_rate: float = 1.0) -> list[dict[str, Any]]:

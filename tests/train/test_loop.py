@@ -247,6 +247,17 @@ def test_training_code_needs_no_library_of_the_other_rooms() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("has", [False, True])
+def test_the_precision_auto_is_what_the_device_has_in_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr("vlm.train.loop.has_bfloat16", lambda device: has)
+    chosen = train(tmp_path / "auto", replace(CONFIG, precision="auto"))
+    named = train(tmp_path / "named", replace(CONFIG, precision="bfloat16" if has else "float32"))
+    assert all(torch.equal(chosen.values[name], value) for name, value in named.values.items())
+    other = replace(CONFIG, precision="float32" if has else "bfloat16")
+    with pytest.raises(CheckpointUnusable, match="another recipe"):  # a run goes on in the precision in which it began
+        train(tmp_path / "auto", other, resume=True)
+
+
 def test_runs_of_both_precisions_follow_each_other_in_one_process(tmp_path: Path) -> None:
     for number, precision in enumerate(["float32", "bfloat16", "float32"]):
         train(tmp_path / str(number), replace(CONFIG, precision=precision))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vlm.train.optim import Average, learning_rate, optimisers, parameter_groups
+from vlm.train.optim import Average, Muon, learning_rate, optimisers, orthogonal, parameter_groups
 
 
 def test_the_rate_warms_up_in_equal_steps_and_ends_at_the_floor() -> None:
@@ -48,31 +48,48 @@ def test_gates_learn_at_a_rate_of_their_own() -> None:
 def test_muon_takes_the_maps_and_adamw_all_else() -> None:
     module = nn.ModuleDict({"embed": nn.Embedding(3, 2), "odd": Odd()})
     adamw, muon = optimisers(module.named_parameters(), rate=1e-3, weight_decay=0.5, betas=(0.9, 0.98), matrix_rate=10.0)
-    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(muon, Muon)
     assert [group["params"] for group in muon.param_groups] == [[module["odd"].linear.weight]]
     assert muon.param_groups[0]["scale"] == 10.0
     left = {id(p) for group in adamw.param_groups for p in group["params"]}
     assert left == {id(p) for p in module.parameters() if p.requires_grad} - {id(module["odd"].linear.weight)}
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_muon_takes_a_kernel_for_the_matrix_of_its_inputs(layout: torch.memory_format) -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [nn.Linear(5, 3, bias=False), nn.Conv1d(3, 4, 5), nn.Conv2d(3, 4, 5), nn.Conv2d(3, 4, 5).to(memory_format=torch.channels_last)],
+    ids=["matrix", "kernel of a row", "kernel of an image", "channels last"],
+)
+def test_muon_steps_as_torchs_own_on_the_matrix_of_a_map(layer: nn.Module) -> None:
     torch.manual_seed(0)
-    convolution = nn.Conv2d(3, 4, 5).to(memory_format=layout)
-    flat = nn.Parameter(convolution.weight.detach().clone().flatten(1))
-    _, muon = optimisers(convolution.named_parameters(), rate=0.01, weight_decay=0.5, betas=(0.9, 0.98), matrix_rate=2.0)
+    flat = nn.Parameter(layer.weight.detach().clone().flatten(1))
+    muon = optimisers(layer.named_parameters(), rate=0.01, weight_decay=0.5, betas=(0.9, 0.98), matrix_rate=2.0)[-1]
     peer = torch.optim.Muon([flat], lr=0.01, weight_decay=0.5)
-    images = torch.randn(2, 3, 8, 8)
     for _ in range(3):
-        muon.zero_grad()
-        assert convolution.weight.grad is None
-        convolution(images).square().sum().backward()
-        assert convolution.weight.grad is not None
-        flat.grad = convolution.weight.grad.clone().flatten(1)
+        layer.weight.grad = torch.randn_like(layer.weight)
+        flat.grad = layer.weight.grad.clone().flatten(1)
         muon.step()
         peer.step()
-        # Muon multiplies in bfloat16, here with its sums in another order; a step moves a weight by about 1e-3.
-        torch.testing.assert_close(convolution.weight.detach().flatten(1), flat.detach(), rtol=0, atol=1e-4)
+        # torch's multiplies in bfloat16; a step moves a weight by about 1e-3.
+        torch.testing.assert_close(layer.weight.detach().flatten(1), flat.detach(), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4)])
+def test_a_matrix_is_made_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    made = orthogonal(matrix)
+    assert ((torch.linalg.svdvals(made) > 0.6) & (torch.linalg.svdvals(made) < 1.3)).all()
+    # The directions stay: between the singular vectors of the matrix it is diagonal.
+    between = left.mT @ made @ right.mT
+    torch.testing.assert_close(between, between.diagonal().diag(), rtol=0, atol=1e-9)
+
+
+def test_kernels_that_take_each_channel_by_itself_are_no_maps() -> None:
+    (only,) = optimisers(
+        nn.Conv1d(4, 4, 3, groups=4, bias=False).named_parameters(), rate=1e-3, weight_decay=0.5, betas=(0.9, 0.98), matrix_rate=2.0
+    )
+    assert isinstance(only, torch.optim.AdamW)
 
 
 def test_without_a_rate_for_matrices_adamw_takes_all() -> None:
