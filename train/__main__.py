@@ -28,7 +28,16 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--mixer", default=None, help="instead of the recipe's: mamba, vim, dbm or attention (not for pocket)")
     parser.add_argument("--encoder", default="pocket", help="whose vectors are trained on (not for pocket; default: pocket)")
     parser.add_argument("--sight", default=None, help="how much of a video is shown, for baselines: all, frame or none (toybox alone)")
-    parser.add_argument("--data", type=Path, default=None, help="captions of your clips, .csv or .jsonl (clip-finetune alone)")
+    parser.add_argument(
+        "--data", type=Path, default=None, help="your own annotations; what they are is in docs/training.md and docs/suite.md"
+    )
+    parser.add_argument("--videos", type=Path, default=None, help="folder of the videos that --data annotates (suite-… alone)")
+    parser.add_argument(
+        "--subset", default=None, help="which of the videos of --data: a subset of a detection file, or the name of a bundle"
+    )
+    parser.add_argument(
+        "--label-rate", type=float, default=None, help="labels a second of a folder of frame labels (suite-segmentation alone)"
+    )
     parser.add_argument("--threads", type=int, default=None, help="of torch (default: all cores)")
     given = parser.parse_args(words)
     threads = given.threads or os.cpu_count() or 1
@@ -44,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _train(given: argparse.Namespace, threads: int) -> Path:
-    from vlm.train.recipe import recipe_path, task_of
+    from vlm.train.recipe import SUITE_TASKS, recipe_path, task_of
 
     recipe, cache = recipe_path(given.recipe), given.cache or given.out / "cache"
     task = task_of(recipe)
@@ -52,6 +61,10 @@ def _train(given: argparse.Namespace, threads: int) -> Path:
         return _train_clips(given, recipe, threads)
     if task == "own":
         raise InputError("this recipe learns from rows over a library: vlm train --library LIBRARY --data FILE (docs/train.md)")
+    if task in SUITE_TASKS:
+        from vlm.train.suite_command import train_from_words
+
+        return train_from_words(task, given, recipe, cache, threads)
     if task != "pocket":
         from vlm.encoders.registry import load_encoder
 

@@ -14,7 +14,8 @@ from vlm.errors import InputError
 
 C = TypeVar("C")
 FOLDER = Path(__file__).parent / "recipes"
-TASKS = ("pocket", "retrieval", "toybox", "own", "clip")
+SUITE_TASKS = ("localization", "segmentation")
+TASKS = ("pocket", "retrieval", "toybox", "own", "clip", *SUITE_TASKS)
 _PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 

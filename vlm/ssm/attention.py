@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vlm.errors import InputError
-from vlm.ssm.packed import check_tokens, item_of_row
+from vlm.ssm.local_attention import local_attention
+from vlm.ssm.packed import check_tokens, item_of_row, without_pads
 
 HEAD_WIDTH = 64
 
@@ -19,7 +20,7 @@ class Attention(nn.Module):
         d_model: width of the tokens.
         num_heads: heads; None takes one for every 64 numbers of a token, and at least one.
         causal: a token sees itself and those before it.
-        window: how many real tokens a token sees on each side of itself; None is no limit. The scores of all pairs are still computed.
+        window: how many real tokens a token sees on each side of itself; None is no limit. See ``local_attention``.
 
     Raises:
         InputError: an argument breaks its rule.
@@ -38,6 +39,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, cu_seqlens: Tensor | None = None) -> Tensor:
         """Mixed tokens (b, t, d_model); arguments, errors and the exactness under padding are those of ``vlm.ssm.packed.without_pads``."""
+        if self.window is not None:
+            return without_pads(self._mix_near, x, mask, cu_seqlens, self.d_model)
         check_tokens(x, mask, cu_seqlens, self.d_model)
         if cu_seqlens is not None:
             return self._mix_packed(x, cu_seqlens)
@@ -60,31 +63,37 @@ class Attention(nn.Module):
         mixed = self._mix(batch.view(*mask.shape, x.shape[2]), None if bool(mask.all()) else mask)
         return mixed.flatten(0, 1).index_select(0, index)[None]
 
+    def _mix_near(self, x: Tensor, cu_seqlens: Tensor | None) -> Tensor:
+        """Tokens that are all real, mixed with those in the window."""
+        assert self.window is not None
+        b, t, d = x.shape
+        if not b * t:
+            return x
+        tokens = torch.arange(b * t, device=x.device)
+        item = tokens // t if cu_seqlens is None else item_of_row(cu_seqlens, t)
+        queries, keys, values = self.in_proj(x).view(b * t, 3, self.num_heads, d // self.num_heads).permute(1, 2, 0, 3)
+        heads = local_attention(queries, keys, values, item, window=self.window, causal=self.causal)  # (heads, b t, d / heads)
+        mixed: Tensor = self.out_proj(heads.transpose(0, 1).reshape(b, t, d))
+        return mixed
+
     def _mix(self, x: Tensor, mask: Tensor | None) -> Tensor:
         b, t, d = x.shape
         queries, keys, values = (
             self.in_proj(x).view(b, t, 3, self.num_heads, d // self.num_heads).permute(2, 0, 3, 1, 4)
         )  # (b, heads, t, d / heads) each
-        plain = mask is None and self.window is None
-        seen = None if plain else self._seen(x, mask)
-        heads = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, is_causal=plain and self.causal)
+        seen = None if mask is None else self._seen(mask)
+        heads = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, is_causal=mask is None and self.causal)
         mixed: Tensor = self.out_proj(heads.transpose(1, 2).reshape(b, t, d))
         return mixed
 
-    def _seen(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Which keys each query sees, (b or 1, 1, t or 1, t) bool; every query sees at least one, so that no softmax is over nothing."""
-        t = x.shape[1]
-        real = torch.ones(1, t, dtype=torch.bool, device=x.device) if mask is None else mask
-        if not self.causal and self.window is None:
+    def _seen(self, real: Tensor) -> Tensor:
+        """Which keys each query sees, (b, 1, 1 or t, t) bool; every query sees at least one, so that no softmax is over nothing."""
+        if not self.causal:
             return (real | ~real.any(dim=1, keepdim=True))[:, None, None]
-        place = real.cumsum(dim=1)  # distances are counted in real tokens, as in the item alone
-        ahead = place[:, None, :] - place[:, :, None]  # (b, query, key)
-        seen = real[:, None, :].expand_as(ahead)
-        if self.causal:
-            seen = seen & (ahead <= 0)
-        if self.window is not None:
-            seen = seen & (ahead.abs() <= self.window)
-        return (seen | torch.eye(t, dtype=torch.bool, device=x.device))[:, None]
+        t = real.shape[1]
+        place = torch.arange(t, device=real.device)
+        seen = real[:, None, :] & (place[None, :] <= place[:, None])
+        return (seen | torch.eye(t, dtype=torch.bool, device=real.device))[:, None]
 
     def no_weight_decay(self) -> set[str]:
         """None: attention has no rates."""
