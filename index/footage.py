@@ -75,8 +75,11 @@ class Footage:
 
     def moment(self, moment: Moment) -> Moment:
         """A moment of the rows, with the times of the whole video."""
-        span = moment.span
-        return replace(moment, span=Span(span.start + self.offset_seconds, span.end + self.offset_seconds))
+        return replace(moment, span=self.span(moment.span))
+
+    def span(self, span: Span) -> Span:
+        """A span of the rows, with the times of the whole video."""
+        return Span(span.start + self.offset_seconds, span.end + self.offset_seconds)
 
 
 def stored(store: Store, video_id: int) -> Footage:
@@ -107,6 +110,23 @@ def found(store: Store, reference: str, read: Callable[[str], Footage]) -> Foota
         return stored(store, known[0])
     made = read(reference)
     return replace(made, notes=(*made.notes, f"{reference!r} has changed since it was added, and was read anew: run vlm add again"))
+
+
+def sampled(store: Store, reference: str, sampling: str, stored_sampling: str, read: Callable[[str], Footage]) -> Footage:
+    """As ``found``, but with stored rows only where they were sampled as ``sampling`` says; others are ``read`` from the file.
+
+    Raises:
+        InputError: they were not, and the file is gone. UnknownVideo, VideoError: as ``found``.
+    """
+    held = found(store, reference, read)
+    if held.video_id is None or sampling == stored_sampling:
+        return held
+    if not os.path.isfile(held.path):
+        raise InputError(
+            f"{held.name} was sampled {stored_sampling} and {sampling} is needed, and its file is gone: bring the file back, or add it to "
+            f"a library with --sampling {sampling}"
+        )
+    return replace(read(held.path), video_id=held.video_id)
 
 
 def picture(path: str, encoder: Encoder) -> Footage:

@@ -315,6 +315,19 @@ class Library:
 
         return footage.found(self._store, os.fsdecode(video), read)
 
+    def footage_at(self, video: PathLike, sampling: str) -> Footage:
+        """As ``footage``, by frames that ``sampling`` chooses: stored ones where the library samples so, else read from the file now.
+
+        Raises:
+            InputError: the library samples otherwise, and the file is gone. UnknownVideo, VideoError, EncoderError: as ``footage``.
+        """
+        from vlm.index import footage
+
+        def read(path: str) -> Footage:
+            return footage.read_file(path, self.load_encoder(), Sampling.parse(sampling))
+
+        return footage.sampled(self._store, os.fsdecode(video), sampling, str(self._gear.sampling()), read)
+
     def ground(self, texts: Sequence[str], video: int | PathLike | Footage, *, within: Span | None = None) -> list[Grounded]:
         """Where in a video each text is true; all texts against one reading of the video. ``within`` looks at a stretch alone.
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.models.suite.folder import check_encoder, read_model, write_model
-from vlm.models.suite.rows import RowConv, Rows, Standardised, packed, pooled, row_norms, stretch_middles
+from vlm.models.suite.rows import RowConv, Rows, Standardised, packed, pooled, row_norms, stretch_middles, wide
 from vlm.ssm.stack import Layer, MixerConfig, MixerName, check_word, count_parameters
 
 # How probable every class is at every row before anything is learnt: most rows show nothing (Lin et al. 2017, arXiv 1708.02002).
@@ -173,9 +173,9 @@ class ActionMamba(nn.Module):
         logits, offsets = [], []
         for rows, norm, scale in zip(levels, self.level_norms, self.scales, strict=True):
             seen = rows.having(norm(rows.values))
-            logits.append(self.classify(seen).float())
+            logits.append(wide(self.classify(seen)))
             # softplus, not the released ReLU: a row that proposes nothing still learns.
-            offsets.append(F.softplus(scale * self.regress(seen).float()))
+            offsets.append(F.softplus(scale * wide(self.regress(seen))))
         return Proposals(torch.cat(logits), torch.cat(offsets))
 
     def points(self, lengths: Tensor, times: Tensor, durations: Tensor) -> Points:

@@ -110,7 +110,7 @@ def pooled(rows: Rows) -> Rows:
 
 def instance_normed(rows: Rows) -> Rows:
     """Each channel of each item with mean 0 and variance 1 over the item's rows, as ``nn.InstanceNorm1d`` gives for the item alone."""
-    x = rows.values.to(torch.promote_types(rows.values.dtype, torch.float32))
+    x = wide(rows.values)
     count = rows.lengths.to(x)[:, None]
     centred = x - (_sums(rows, x) / count)[rows.item]
     variance = _sums(rows, centred.square()) / count
@@ -143,6 +143,11 @@ class Standardised(nn.Module):
 def row_norms(width: int, count: int) -> nn.ModuleList:
     """``count`` new norms over the channels of a row."""
     return nn.ModuleList([nn.LayerNorm(width) for _ in range(count)])
+
+
+def wide(x: Tensor) -> Tensor:
+    """``x`` in at least float32, in which losses are taken."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def stretch_middles(times: Sequence[float] | Tensor, end: float) -> Tensor:

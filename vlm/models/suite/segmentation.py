@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.models.suite.folder import check_encoder, read_model, write_model
-from vlm.models.suite.rows import RowConv, Rows, Standardised, instance_normed, packed
+from vlm.models.suite.rows import RowConv, Rows, Standardised, instance_normed, packed, wide
 from vlm.ssm.local_attention import local_attention
 from vlm.ssm.stack import MixerConfig, MixerName, check_word, count_parameters
 
@@ -112,7 +111,7 @@ class ASMamba(nn.Module):
         held = rows.having(self.enter(seen))
         for layer in self.layers:
             held = layer(held)
-        said = [self.leave(held.values).float()]
+        said = [wide(self.leave(held.values))]
         for decoder in self.decoders:
             held, logits = decoder(rows.having(said[-1].softmax(dim=1)), held)
             said.append(logits)
@@ -188,9 +187,4 @@ class _Decoder(nn.Module):
         rows = said.having(self.enter(said.values))
         for layer in self.layers:
             rows = layer(rows, held)
-        return rows, self.leave(rows.values).float()
-
-
-def last_labels(stages: list[Tensor]) -> Tensor:
-    """The class number of each row by the last stage."""
-    return torch.argmax(stages[-1], dim=-1)
+        return rows, wide(self.leave(rows.values))
