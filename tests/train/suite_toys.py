@@ -1,0 +1,60 @@
+"""A small task of the suite: vectors that show what is done, by an encoder that is none."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlm.train.suite_data import LabelledRows, LabelledVideos, TimedLabel
+from vlm.types import Features, Span
+
+CLASSES = ("nothing", "run", "jump")
+DIM = 8
+
+
+class ToyEncoder:
+    name, fingerprint, dim = "toy", "abc", DIM
+
+
+@dataclass(frozen=True)
+class ToyFeatures:
+    """Videos of 20 to 60 rows at 2 a second: a vector for each class, and noise."""
+
+    rows: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Features:
+        labels = self.rows[number]
+        noise = np.random.default_rng(number).normal(size=(len(labels), DIM)) * 0.3
+        vectors = (np.eye(DIM)[labels] + noise).astype(np.float32)
+        return Features(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.arange(len(labels)) / 2, len(labels) / 2)
+
+
+def toy_labels(count: int, seed: int = 0) -> tuple[np.ndarray, ...]:
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        labels = np.zeros(int(random.integers(20, 60)), dtype=np.int64)
+        for _ in range(int(random.integers(1, 4))):
+            start = int(random.integers(0, len(labels) - 8))
+            labels[start : start + int(random.integers(4, 8))] = int(random.integers(1, 3))
+        found.append(labels)
+    return tuple(found)
+
+
+def toy_rows(count: int, seed: int = 0) -> LabelledRows:
+    labels = toy_labels(count, seed)
+    return LabelledRows(tuple(map(str, range(count))), ToyFeatures(labels), labels, CLASSES)
+
+
+def toy_videos(count: int, seed: int = 0) -> LabelledVideos:
+    labels, actions = toy_labels(count, seed), []
+    for rows in labels:
+        bounds = [0, *(np.flatnonzero(np.diff(rows)) + 1).tolist(), len(rows)]
+        pairs = itertools.pairwise(bounds)
+        actions.append(tuple(TimedLabel(Span(a / 2, b / 2), CLASSES[rows[a]]) for a, b in pairs if rows[a]))
+    return LabelledVideos(tuple(map(str, range(count))), ToyFeatures(labels), tuple(actions), CLASSES[1:])
