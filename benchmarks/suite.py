@@ -1,0 +1,206 @@
+"""The suite's tasks on Toybox: what each mixer reaches at equal size, and how long it takes by length. One row a mixer and task.
+
+    python -m benchmarks.suite --task localization segmentation --seeds 0 1 2 --out runs/suite     # a stopped run goes on by row
+    python -m benchmarks.suite --lengths --out runs/suite                                          # the second table alone
+
+Every row is a training by the shipped recipe with another mixer, at the width whose count of parameters is nearest to the recipe's (within
+3 %), in a process of its own, whose largest memory is told. Figures are of worlds of the split test: looks, actions of certain things and
+lengths that training never shows. Chance does not look; the oracle knows the world, and rounds to rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.encode import machine
+from vlm.data.toybox.plan import make_world
+from vlm.encoders.base import Encoder
+from vlm.encoders.registry import load_encoder
+from vlm.eval import suite
+from vlm.models.suite.matching import matched
+from vlm.ssm.stack import count_parameters
+from vlm.train.features import open_features
+from vlm.train.recipe import read_recipe, recipe_path
+from vlm.train.suite import SECTIONS, train_suite
+from vlm.train.suite_command import task_named
+from vlm.train.suite_data import SuiteDataConfig, toybox_worlds
+
+MIXERS = ("attention", "mamba", "vim", "dbm")
+TASKS = ("localization", "segmentation")
+TEST_SEED = 101
+LENGTHS = tuple(2**power for power in range(6, 17))
+COLUMNS = {
+    "localization": {"map_thumos": "mAP@.3:.7", "map_activitynet": "mAP@.5:.95", "map_at_0.5": "mAP@.5"},
+    "segmentation": {"accuracy": "Acc", "edit": "Edit", "f1_at_10": "F1@10", "f1_at_25": "F1@25", "f1_at_50": "F1@50"},
+}
+
+
+def made(name: str) -> dict[str, Any]:
+    """The sections of a task's recipe."""
+    return read_recipe(recipe_path(f"suite-{name}"), {"model": task_named(name).model, **SECTIONS})
+
+
+def sized(name: str, mixer: str, encoder: Encoder) -> tuple[int, int]:
+    """The width at which a mixer has the recipe's count of parameters, and its own count."""
+    task, recipe = task_named(name), made(name)
+    classes = [f"class {number}" for number in range(29 if name == "localization" else 30)]
+
+    def build(width: int, word: str = mixer) -> torch.nn.Module:
+        return task.build(replace(recipe["model"], mixer=word, width=width), classes, encoder, recipe["data"])
+
+    own = recipe["model"].width
+    width = matched(build, count_parameters(build(own, recipe["model"].mixer)), among=range(8, 3 * own))
+    return width, count_parameters(build(width))
+
+
+def test_videos(given: argparse.Namespace, encoder: Encoder, rate: float) -> list[suite.Video]:
+    worlds = [make_world(TEST_SEED, number, split="test") for number in range(given.worlds)]
+    features = open_features(worlds, encoder, given.cache or given.out / "cache", frames_per_second=rate, workers=given.threads)
+    return [suite.Video(world, features[number]) for number, world in enumerate(worlds)]
+
+
+def figures_of(name: str, model: Any, videos: list[suite.Video], rate: float) -> dict[str, float]:
+    if name == "localization":
+        return suite.localizer_figures(videos, suite.found_by(model))
+    return suite.segmenter_figures(videos, suite.labelled_by(model), rate=rate)
+
+
+def train_row(given: argparse.Namespace, name: str, mixer: str, seed: int) -> None:
+    """One training and its figures, into its folder."""
+    encoder, recipe = load_encoder(given.encoder), made(name)
+    width, parameters = sized(name, mixer, encoder)
+    data: SuiteDataConfig = recipe["data"]
+    instead = {"mixer": mixer, "width": width, "seed": seed, "steps": given.steps, "worlds": given.train_worlds}
+    folder, cache = given.out / f"{name}-{mixer}-{seed}", given.cache or given.out / "cache"
+    task = task_named(name)
+    shown = replace(data, worlds=given.train_worlds or data.worlds)
+    task.videos(shown, encoder, cache, split="train", workers=given.threads)  # not part of the time
+    begin = time.perf_counter()
+    model = train_suite(task, recipe_path(f"suite-{name}"), folder, encoder, cache=cache, resume=True, workers=given.threads, **instead)
+    seconds = time.perf_counter() - begin
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found = figures_of(name, model, test_videos(given, encoder, data.frames_per_second), data.frames_per_second)
+    row = {"parameters": parameters, "width": width, "seconds": seconds, "peak_mib": most, "fingerprint": encoder.fingerprint, **found}
+    (folder / "figures.json").write_text(json.dumps(row) + "\n")
+
+
+def rows_of(given: argparse.Namespace, name: str) -> dict[str, list[dict[str, float]]]:
+    """The figures of every row of a task, by mixer; those that are missing are made, each in a process of its own."""
+    rows: dict[str, list[dict[str, float]]] = {}
+    for mixer in given.mixers:
+        for seed in given.seeds:
+            kept = given.out / f"{name}-{mixer}-{seed}" / "figures.json"
+            if not kept.exists():
+                words = [sys.executable, "-m", "benchmarks.suite", *sys.argv[1:], "--row", name, mixer, str(seed)]
+                subprocess.run(words, check=True)
+            rows.setdefault(mixer, []).append(json.loads(kept.read_text()))
+    return rows
+
+
+def baselines(given: argparse.Namespace, name: str, encoder: Encoder) -> dict[str, dict[str, float]]:
+    """Chance, and who knows the world."""
+    data = made(name)["data"]
+    videos, rate = test_videos(given, encoder, data.frames_per_second), data.frames_per_second
+    if name == "localization":
+        chance = suite.chance_actions(toybox_worlds(replace(data, worlds=200), split="train"))
+        return {"chance": suite.localizer_figures(videos, chance), "oracle": suite.localizer_figures(videos, suite.true_actions)}
+    ways: dict[str, Callable[[suite.Video], Any]] = {"chance": suite.nothing_everywhere, "oracle": suite.true_labels}
+    return {way: suite.segmenter_figures(videos, label, rate=rate) for way, label in ways.items()}
+
+
+def print_rows(given: argparse.Namespace, name: str, rows: dict[str, list[dict[str, float]]], beside: dict[str, dict[str, float]]) -> None:
+    columns = COLUMNS[name]
+    print(f"\n{name}: {given.worlds} worlds of the split test, {len(given.seeds)} seeds\n")
+    print_line("mixer", "parameters", *columns.values(), "train, s", "peak, MiB")
+    print_line(*["---"] * (len(columns) + 4))
+    print_line("chance", "", *[f"{beside['chance'][key]:.3f}" for key in columns], "", "")
+    for mixer, runs in rows.items():
+        seconds, peak = np.mean([run["seconds"] for run in runs]), max(run["peak_mib"] for run in runs)
+        cells = [spread(np.array([run[key] for run in runs])) for key in columns]
+        print_line(mixer, f"{runs[0]['parameters']:,}", *cells, f"{seconds:.0f}", f"{peak:.0f}")
+    print_line("oracle", "", *[f"{beside['oracle'][key]:.3f}" for key in columns], "", "")
+
+
+def spread(values: np.ndarray) -> str:
+    """The mean, and the least and most where there are several."""
+    return f"{values.mean():.3f}" + (f" ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else "")
+
+
+def print_line(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def print_lengths(given: argparse.Namespace, name: str, encoder: Encoder) -> None:
+    """Seconds of one pass over rows of several lengths, by mixer."""
+    path = given.out / f"lengths-{name}.json"
+    held: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    task, recipe = task_named(name), made(name)
+    classes = [f"class {number}" for number in range(30)]
+    for mixer in given.mixers:
+        width, _ = sized(name, mixer, encoder)
+        model = task.build(replace(recipe["model"], mixer=mixer, width=width), classes, encoder, recipe["data"]).eval()
+        for length in LENGTHS:
+            if f"{mixer} {length}" not in held:
+                held[f"{mixer} {length}"] = seconds_of(model, torch.randn(1, length, encoder.dim))
+                path.write_text(json.dumps(held) + "\n")
+    print(f"\n{name}: seconds of a pass over a video, {torch.get_num_threads()} threads\n")
+    print_line("rows", *given.mixers)
+    print_line(*["---"] * (len(given.mixers) + 1))
+    for length in LENGTHS:
+        print_line(f"{length:,}", *[f"{held[f'{mixer} {length}']:.4f}" for mixer in given.mixers])
+
+
+@torch.inference_mode()
+def seconds_of(model: torch.nn.Module, frames: torch.Tensor, *, rounds: int = 3) -> float:
+    """The shortest of some passes after one that warms up."""
+    found = []
+    for _ in range(rounds + 1):
+        begin = time.perf_counter()
+        model(frames)
+        found.append(time.perf_counter() - begin)
+    return min(found[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=None, help="folder of encoded worlds (default: OUT/cache)")
+    parser.add_argument("--task", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--mixers", nargs="+", default=list(MIXERS), choices=MIXERS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--worlds", type=int, default=60, help="of the split test")
+    parser.add_argument("--train-worlds", type=int, default=None, help="instead of the recipe's")
+    parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
+    parser.add_argument("--encoder", default="pocket")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--lengths", action="store_true", help="the table of time against length alone")
+    parser.add_argument("--row", nargs=3, default=None, metavar=("TASK", "MIXER", "SEED"), help="one training alone, as the rows are made")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.row:
+        train_row(given, given.row[0], given.row[1], int(given.row[2]))
+        return
+    encoder = load_encoder(given.encoder)
+    print(f"{machine()}; {encoder.name} {encoder.fingerprint}")
+    for name in given.task:
+        if not given.lengths:
+            print_rows(given, name, rows_of(given, name), baselines(given, name, encoder))
+        print_lengths(given, name, encoder)
+
+
+if __name__ == "__main__":
+    main()
