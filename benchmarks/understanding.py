@@ -78,7 +78,8 @@ def figures(reader: Reader, features: FeatureCache, asked: Asked, sight: Sight, 
         present, absent = judge(reader, shown, asked.present), judge(reader, shown, asked.absent)
         lengths = np.array([asked.worlds[one.video].seconds for one in asked.present])
         for name, rows in (("all", lengths > 0), ("short", lengths <= SHORT), ("long", lengths >= LONG)):
-            found[f"moments {name}"] = asdict(moment_figures([present[row] for row in np.flatnonzero(rows)]))
+            if rows.any():
+                found[f"moments {name}"] = asdict(moment_figures([present[row] for row in np.flatnonzero(rows)]))
         found["presence"] = area_under_curve([one.presence for one in present], [one.presence for one in absent])
         found["threshold"] = area_under_curve([one.score for one in present], [one.score for one in absent])
     if answers:

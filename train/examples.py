@@ -12,16 +12,20 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.encoders.base import TextCodec
 from vlm.errors import InputError
 from vlm.models.model import padded
 from vlm.models.reader import batch_of, no_footage
+from vlm.spans import overlap_seconds
 from vlm.train.ranks import share
 from vlm.train.words import TextBank, Words
 from vlm.types import Features, Span
 
+NUM_STATES = 10  # shown (0 or 1), x, y, radius, sine and cosine of its heading; places in lists: colour, shape, texture, size
+POOL = 8  # batches whose videos are drawn together
 IGNORED = -100  # a target that is not known, as torch's losses spell it
 
 
@@ -39,6 +43,7 @@ class Example:
         is_answerable: whether the question can be answered from the video; None where that is not known.
         options: of a choice; empty for others. answer: the right option, or the answer in words; None where there is none.
         is_unseen: whether the video is withheld; see ``unseen``.
+        things: numbers, in the video, of the things that the text is about.
     """
 
     video: int
@@ -53,6 +58,7 @@ class Example:
     options: tuple[str, ...] = ()
     answer: str | None = None
     is_unseen: bool = False
+    things: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.options and self.answer not in self.options:
@@ -65,6 +71,26 @@ def unseen(question: Example) -> Example:
     return replace(question, is_unseen=True, spans=(), has_moments=False, levels={}, is_true=None, is_answerable=None)
 
 
+def within(example: Example, window: Span) -> Example:
+    """A text with its moments as a window of its video shows them, times from the window's start; a text none of whose moments are left is
+    not true of it. The window must begin at a whole second."""
+    spans = [Span(max(span.start, window.start), min(span.end, window.end)) for span in example.spans if overlap_seconds(span, window) > 0]
+    first, end = int(window.start), window.end
+    return replace(
+        example,
+        spans=tuple(Span(span.start - first, span.end - first) for span in spans),
+        levels={second - first: level for second, level in example.levels.items() if first <= second < end},
+        is_true=example.is_true and bool(spans),
+        is_answerable=None,
+    )
+
+
+def rows_within(features: Features, window: Span) -> Features:
+    """The rows of a window, times from its start."""
+    rows = slice(*np.searchsorted(features.times, [window.start, window.end]).tolist())
+    return Features(features.vectors[rows], features.times[rows] - window.start, min(window.end, features.end) - window.start)
+
+
 class FeatureSource(Protocol):
     """Features of numbered videos."""
 
@@ -75,13 +101,17 @@ class FeatureSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Passes over pairs of a text and a video. An example with options that are no closed list makes one pass an option.
+    """Passes over b pairs of a text and a video. An example with options that are no closed list makes one pass an option.
 
     Shapes:
-        frames: (b, t, d), times, mask: (b, t), durations: (b,). words: of the b texts.
+        frames: (v, t, d), times, mask: (v, t), durations: (v,), of the different videos. clock: (v,) seconds that a model is told the times
+            late by.
+        video: (b,) number of each pass's video. words: of the b texts.
         foreground: (b, t) 0 or 1, spans: (b, t, 2) seconds of the stretch that holds the row's centre, has_moments: (b,) bool.
         levels: (b, t). is_true, is_answerable: (b,) 0, 1, or IGNORED. closed: (b,) number of the answer, or IGNORED.
         group: (b,) number of the choice that the pass is an option of, or -1; is_right: (b,) bool.
+        states: (b, t, NUM_STATES) of the thing that the text is about, NaN for what is not known. acts: (b, t, n) bool, what it does;
+            is_witnessed: (b,) bool, whether that is known.
         said: (b, q) tokens of the open answer with its end, said_mask: (b, q) bool, all False where there is none.
     """
 
@@ -89,6 +119,8 @@ class Batch:
     times: Tensor
     mask: Tensor
     durations: Tensor
+    clock: Tensor
+    video: Tensor
     words: Words
     foreground: Tensor
     spans: Tensor
@@ -99,6 +131,9 @@ class Batch:
     closed: Tensor
     group: Tensor
     is_right: Tensor
+    states: Tensor
+    acts: Tensor
+    is_witnessed: Tensor
     said: Tensor
     said_mask: Tensor
 
@@ -127,13 +162,30 @@ class Sight:
         return Features(features.vectors[row : row + 1], features.times[row : row + 1], features.end)
 
 
+class Witness(Protocol):
+    """What is known of numbered things in numbered videos, whatever is said about them."""
+
+    num_acts: int
+
+    def tell(self, video: int, thing: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """How the thing is at ``times`` (t,), numbers (t, NUM_STATES) with NaN for what cannot be known, and what it does (t, num_acts)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExampleSource:
-    """Batches of examples: each draw chooses a kind by ``shares``, a side of it evenly, then an example evenly.
+    """Batches of examples: some videos, and of each some of its examples. Videos take turns; of their examples first a kind is drawn by
+    ``shares``, a side of it evenly, then one of them evenly.
+
+    Videos of a batch are of about one length, so that few rows are pads: those of POOL batches are drawn together and sorted.
 
     Attributes:
+        batch_size, per_video: examples a batch and a video; what is done for a video alone is done once.
         answers: the closed list of answers. codec: of open answers; None where no example has one.
         unseen_share: of questions whose video is withheld.
+        latest_clock: seconds that a video's clock may be late by: so that a model also knows times later than its longest video.
+        witness: of the things in the videos; None where nothing is known of them.
+        windows: shortest and longest seconds of the windows that are shown instead of whole videos, of each video one that holds a moment
+            of one of its texts where there is any; None shows whole videos. Only for texts about moments, which no window changes.
     """
 
     examples: Sequence[Example]
@@ -142,35 +194,58 @@ class ExampleSource:
     batch_size: int
     shares: Mapping[str, float]
     seed: int = 0
+    per_video: int = 1
     answers: tuple[str, ...] = ()
     codec: TextCodec | None = None
     sight: Sight = Sight()
     unseen_share: float = 0.0
-    _cells: dict[str, list[list[int]]] = field(default_factory=dict)
+    latest_clock: float = 0.0
+    witness: Witness | None = None
+    windows: tuple[float, float] | None = None
+    _cells: dict[int, dict[str, list[list[int]]]] = field(default_factory=dict)
+    _seconds: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        by_kind: dict[str, dict[str, list[int]]] = {}
+        by_side: dict[tuple[int, str, str], list[int]] = {}
         for number, example in enumerate(self.examples):
             if self.shares.get(example.kind, 0.0) > 0:
-                by_kind.setdefault(example.kind, {}).setdefault(example.side, []).append(number)
-        missing = [kind for kind, share in self.shares.items() if share > 0 and kind not in by_kind]
-        if missing or not by_kind:
+                by_side.setdefault((example.video, example.kind, example.side), []).append(number)
+        for (video, kind, _), numbers in by_side.items():
+            self._cells.setdefault(video, {}).setdefault(kind, []).append(numbers)
+        found = {kind for kinds in self._cells.values() for kind in kinds}
+        missing = [kind for kind, share in self.shares.items() if share > 0 and kind not in found]
+        if missing or not found:
             held = sorted({example.kind for example in self.examples})
             raise InputError(f"there is no example of {', '.join(map(repr, missing)) or 'any kind'}: examples hold {held}")
-        self._cells.update({kind: list(sides.values()) for kind, sides in by_kind.items()})
 
     def numbers(self, index: int) -> list[int]:
         """The examples of batch ``index``: the same whenever it is asked for."""
         random = np.random.default_rng([self.seed, index])
-        kinds = list(self._cells)
-        weights = np.array([self.shares[kind] for kind in kinds])
-        chosen = random.choice(len(kinds), size=self.batch_size, p=weights / weights.sum())
         found = []
-        for kind in chosen:
-            sides = self._cells[kinds[kind]]
-            side = sides[random.integers(len(sides))]
-            found.append(side[random.integers(len(side))])
-        return found
+        for video in self._videos(index):
+            cells = self._cells[video]
+            kinds = list(cells)
+            weights = np.array([self.shares[kind] for kind in kinds])
+            for kind in random.choice(len(kinds), size=self.per_video, p=weights / weights.sum()):
+                sides = cells[kinds[kind]]
+                side = sides[random.integers(len(sides))]
+                found.append(side[random.integers(len(side))])
+        return found[: self.batch_size]
+
+    def _videos(self, index: int) -> list[int]:
+        """Which videos the batch is about: all of them come before any comes again."""
+        pool, place = divmod(index, POOL)
+        some = -(-self.batch_size // self.per_video)
+        known = np.array(list(self._cells))
+        rounds, turns = np.divmod(np.arange(pool * POOL * some, (pool + 1) * POOL * some), len(known))
+        orders = {number: np.random.default_rng([self.seed, number, 2]).permutation(known) for number in set(rounds.tolist())}
+        drawn = np.array([orders[number][turn] for number, turn in zip(rounds.tolist(), turns.tolist(), strict=True)])
+        for video in set(drawn.tolist()) - self._seconds.keys():
+            self._seconds[video] = self.features[video].end
+        lengths = np.array([self._seconds[video] for video in drawn.tolist()])
+        parts = drawn[lengths.argsort(kind="stable")].reshape(POOL, some)
+        chosen: list[int] = parts[np.random.default_rng([self.seed, pool, 3]).permutation(POOL)[place]].tolist()
+        return chosen
 
     def batch(self, index: int) -> Batch:
         """The examples as passes."""
@@ -179,26 +254,53 @@ class ExampleSource:
     def part(self, index: int, rank: int, ranks: int) -> Batch:
         """A rank's share of the examples as passes; options of a choice stay together."""
         drawn = [self.examples[number] for number in self.numbers(index)]
-        is_unseen = np.random.default_rng([self.seed, index, 1]).random(self.batch_size) < self.unseen_share
+        random = np.random.default_rng([self.seed, index, 1])
+        is_unseen, late = random.random(self.batch_size) < self.unseen_share, random.random() * self.latest_clock
         given = [unseen(one) if hide and one.answer is not None else one for one, hide in zip(drawn, is_unseen, strict=True)]
-        return self.batch_of(given[share(self.batch_size, rank, ranks)])
+        windows = {} if self.windows is None else self._windows(given, random)
+        return self.batch_of(given[share(self.batch_size, rank, ranks)], late=late, windows=windows)
 
-    def batch_of(self, examples: Sequence[Example]) -> Batch:
-        """Any examples as passes, in their order, options one after the other."""
+    def _windows(self, examples: Sequence[Example], random: np.random.Generator) -> dict[int, Span]:
+        """Of each video a window that begins at a whole second."""
+        assert self.windows is not None
+        found = {}
+        for video in dict.fromkeys(one.video for one in examples):
+            end = self.features[video].end
+            seconds = random.uniform(*self.windows)
+            spans = [span for one in examples if one.video == video for span in one.spans]
+            held = spans[random.integers(len(spans))] if spans else Span(0.0, end)
+            # Anywhere, as long as it holds the moment, or lies within it.
+            low, high = sorted((held.start, held.end - seconds))
+            start = int(min(max(0.0, random.uniform(low, high)), max(0.0, end - seconds)))
+            found[video] = Span(float(start), max(start + 1.0, min(end, start + seconds)))
+        return found
+
+    def batch_of(self, examples: Sequence[Example], *, late: float = 0.0, windows: Mapping[int, Span] | None = None) -> Batch:
+        """Any examples as passes, in their order, options one after the other; ``late`` is of all clocks. Of videos in ``windows`` only
+        that window is shown."""
+        windows = windows or {}
+        examples = [within(one, windows[one.video]) if one.video in windows else one for one in examples]
         passes = passes_of(examples, self.answers)
-        none, shown = Sight("none"), {}
-        for video, is_unseen in {(example.video, example.is_unseen) for example in examples}:
-            shown[video, is_unseen] = (none if is_unseen else self.sight).of(self.features[video], video)
-        videos = [shown[one.example.video, one.example.is_unseen] for one in passes]
+        seen = [(one.example.video, one.example.is_unseen) for one in passes]
+        place = {key: number for number, key in enumerate(dict.fromkeys(seen))}
+        none = Sight("none")
+        videos = []
+        for video, is_unseen in place:
+            shown = self.features[video]
+            shown = rows_within(shown, windows[video]) if video in windows else shown
+            videos.append((none if is_unseen else self.sight).of(shown, video))
         frames, times, mask, durations = batch_of(videos)
-        targets = [row_targets(one.example, features) for one, features in zip(passes, videos, strict=True)]
+        targets = [row_targets(one.example, videos[place[key]]) for one, key in zip(passes, seen, strict=True)]
         foreground, spans, levels = (padded([target[part] for target in targets])[0] for part in range(3))
         said, said_mask = padded([torch.tensor(self._said(one), dtype=torch.int64) for one in passes])
+        starts = {video: window.start for video, window in windows.items()}
         return Batch(
             frames,
             times,
             mask,
             durations,
+            torch.full((len(videos),), late, dtype=torch.float64),
+            torch.tensor([place[key] for key in seen]),
             self.bank.words([one.text for one in passes]),
             foreground,
             spans,
@@ -209,9 +311,25 @@ class ExampleSource:
             torch.tensor([one.closed for one in passes]),
             torch.tensor([one.group for one in passes]),
             torch.tensor([one.is_right for one in passes]),
+            *self._witnessed(passes, [videos[place[key]] for key in seen], starts),
             said,
             said_mask,
         )
+
+    def _witnessed(self, passes: Sequence[Pass], videos: Sequence[Features], starts: Mapping[int, float]) -> tuple[Tensor, Tensor, Tensor]:
+        """States, acts and whether they are known, of the passes; nothing is, unless the whole video is shown and one thing is named."""
+        states, acts, known = [], [], []
+        for one, shown in zip(passes, videos, strict=True):
+            told = None
+            if self.witness is not None and self.sight.name == "all" and not one.example.is_unseen and len(one.example.things) == 1:
+                video = one.example.video
+                told = self.witness.tell(video, one.example.things[0], shown.times + starts.get(video, 0.0))
+            t = len(shown.times)
+            empty = np.full((t, NUM_STATES), np.nan, np.float32), np.zeros((t, self.witness.num_acts if self.witness else 0), np.bool_)
+            for held, array in zip((states, acts), told or empty, strict=True):
+                held.append(torch.from_numpy(array))
+            known.append(told is not None)
+        return padded(states)[0], padded(acts)[0], torch.tensor(known)
 
     def describe_batch(self, index: int) -> str:
         """The examples of the batch."""

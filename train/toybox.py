@@ -21,18 +21,21 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
-from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, texts_of
+from vlm.train.curriculum import Curriculum, GlimpseSource
+from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, Witness, texts_of
 from vlm.train.features import open_features
 from vlm.train.held_out import BATCHES, held_out_loss
 from vlm.train.loop import LoopConfig, SharedSource, Source, run
 from vlm.train.ranks import rank_and_ranks
 from vlm.train.recipe import read_recipe
 from vlm.train.retrieval import RetrievalSource, RetrievalTraining, TwinsConfig, twins
-from vlm.train.toybox_examples import ANSWERS, KindsConfig, stretches_of, world_examples
+from vlm.train.toybox_examples import ANSWERS, KindsConfig, WorldWitness, stretches_of, world_examples
 from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
 
 RATE = 2.0  # frames a second of every Toybox row
+# What a window of a video shows of: texts about moments.
+WINDOW_KINDS = ("event", "absent", "direction")
 FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kind of example
 
 
@@ -42,7 +45,11 @@ class ExamplesConfig:
 
     Attributes:
         seed, worlds: how many worlds of the training split, and from which seed.
-        batch: examples a batch. sight: how much of a video is shown; see Sight.
+        batch, per_video: examples a batch, and of each of its videos. sight: how much of a video is shown; see Sight.
+        latest_clock: seconds that a batch's clock may be late by.
+        glimpses, glimpse_batch: how many of the first batches are single frames, and of how many texts each; see Curriculum.
+        window_share, window_seconds, window_batch: of the other batches, how many show windows (of shortest, longest seconds) instead of
+            whole videos, and how many texts each has.
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
         retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
     """
@@ -50,16 +57,23 @@ class ExamplesConfig:
     seed: int = 11
     worlds: int = 800
     batch: int = 24
+    per_video: int = 1
+    latest_clock: float = 0.0
+    glimpses: int = 0
+    glimpse_batch: int = 512
+    window_share: float = 0.0
+    window_seconds: tuple[float, float] = (8.0, 24.0)
+    window_batch: int = 96
     sight: str = "all"
     unseen_share: float = 0.1
     retrieval_share: float = 0.0
 
     def __post_init__(self) -> None:
         Sight(self.sight)
-        for name in ("worlds", "batch"):
+        for name in ("worlds", "batch", "per_video"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("retrieval_share", "unseen_share"):
+        for name in ("retrieval_share", "unseen_share", "window_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -126,6 +140,7 @@ def example_source(
     *,
     seed: int,
     cache: Path | None = None,
+    witness: Witness | None = None,
 ) -> ExampleSource:
     """Batches of examples of Toybox, their texts read, and kept in ``cache``."""
     asked = [example for example in examples if kinds.shares()[example.kind] > 0]
@@ -140,6 +155,9 @@ def example_source(
         codec=text_codec(encoder),
         sight=Sight(config.sight),
         unseen_share=config.unseen_share,
+        per_video=config.per_video,
+        latest_clock=config.latest_clock,
+        witness=witness,
     )
 
 
@@ -188,7 +206,8 @@ class _Sources:
         worlds = worlds_of(data.seed, data.worlds, split=split)
         features = self._features(worlds)
         examples = [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
-        crossing = example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed, cache=self.cache)
+        witness = WorldWitness(worlds, RATE)
+        crossing: SharedSource = self._crossing(examples, features, data, witness)
         sources: dict[str, Source] = {"crossing": crossing}
         if data.retrieval_share:
             shown = twins(pairs.seed, pairs.pairs, split=split, phrasings=pairs.phrasings)
@@ -198,6 +217,16 @@ class _Sources:
             sources["retrieval"] = RetrievalSource(pairs, self._features(shown.worlds), shown.texts, bank, stretches, features)
         shares = {"crossing": 1 - data.retrieval_share, "retrieval": data.retrieval_share}
         return MixedSource(sources, shares, self.seed)
+
+    def _crossing(self, examples: Sequence[Example], features: FeatureSource, data: ExamplesConfig, witness: Witness) -> SharedSource:
+        whole = example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed, cache=self.cache, witness=witness)
+        if not data.glimpses and not data.window_share:
+            return whole
+        about_one = [one for one in examples if one.is_true and len(one.things) == 1 and one.text in whole.bank]
+        glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed)
+        shares = {kind: share for kind, share in whole.shares.items() if kind in WINDOW_KINDS and share > 0}
+        windows = replace(whole, shares=shares, batch_size=data.window_batch, windows=data.window_seconds, _cells={}, _seconds={})
+        return Curriculum(glimpses, windows, whole, data.glimpses, data.window_share, self.seed)
 
     def _features(self, worlds: Sequence[World]) -> FeatureSource:
         return open_features(worlds, self.encoder, self.cache, frames_per_second=RATE, workers=self.workers)
@@ -230,7 +259,7 @@ def train_toybox(
     if loop.patience:
         few = replace(data, worlds=max(FEWEST_HELD_OUT, data.worlds // 8))
         validate = held_out_loss(make.of(few, replace(pairs, pairs=pairs.batch_pairs * BATCHES), split="val"))
-    parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"])}
+    parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"], WorldWitness.num_acts)}
     if data.retrieval_share:
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])

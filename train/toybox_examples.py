@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.facts import Facts
 from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.motion import states
 from vlm.data.toybox.queries import Query, queries
 from vlm.data.toybox.questions import COUNTS, NEXT_TEMPLATES, TIMES_COUNTED, Question, questions
 from vlm.data.toybox.truth import saliency
-from vlm.data.toybox.vocabulary import COLOURS, VERSION
-from vlm.data.toybox.world import World
+from vlm.data.toybox.vocabulary import ACTIONS, COLOURS, RADII, VERSION
+from vlm.data.toybox.world import States, World
 from vlm.errors import InputError
 from vlm.train.examples import Example
 from vlm.train.retrieval import Stretch
@@ -65,6 +70,48 @@ QUESTION_KINDS = {
 }
 
 
+# Standard deviations that bring places and radii to about unit variance.
+PLACE_SCALE, RADIUS_SCALE = 0.25, 0.04
+# What a thing can do: every action in each of its ways.
+LABELS = tuple(f"{action} {way}".strip() for action, ways in ACTIONS.items() for way in ways or ("",))
+
+
+@dataclass(frozen=True, slots=True)
+class WorldWitness:
+    """How each thing of each world is and what it does, LABELS of its events, at the times of frames. Each world is looked at once."""
+
+    worlds: Sequence[World]
+    frames_per_second: float
+    num_acts: ClassVar[int] = len(LABELS)
+    _seen: dict[int, States] = field(default_factory=dict)
+
+    def tell(self, video: int, thing: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Numbers of about unit variance, NaN while the thing is not shown, and the events of which it is the subject."""
+        if video not in self._seen:
+            every = np.arange(0, self.worlds[video].seconds, 1 / self.frames_per_second)
+            self._seen[video] = states(self.worlds[video], every)
+        seen, rows = self._seen[video], np.round(times * self.frames_per_second).astype(np.int64)
+        angle = seen.angle[rows, thing]
+        numbers = [
+            (seen.x[rows, thing] - 0.5) / PLACE_SCALE,
+            (seen.y[rows, thing] - 0.5) / PLACE_SCALE,
+            (seen.radius[rows, thing] - RADII[1]) / RADIUS_SCALE,
+            np.sin(angle),
+            np.cos(angle),
+            np.where(seen.mix[rows, thing] < 0.5, *seen.colour[rows, thing].T),
+            np.full(len(rows), seen.shape[thing]),
+            np.full(len(rows), seen.texture[thing]),
+            seen.size[rows, thing],
+        ]
+        is_shown = seen.is_shown[rows, thing]
+        told = np.stack([is_shown, *(np.where(is_shown, number, np.nan) for number in numbers)], axis=1).astype(np.float32)
+        acts = np.zeros((len(times), len(LABELS)), np.bool_)
+        for event in self.worlds[video].events:
+            if event.subject == thing:
+                acts[(times >= event.span.start) & (times < event.span.end), LABELS.index(event.label)] = True
+        return told, acts
+
+
 def world_examples(world: World, video: int) -> Iterator[Example]:
     """All that is asked about a world."""
     facts = Facts(world)
@@ -91,6 +138,7 @@ def query_example(world: World, query: Query, video: int) -> Example:
         spans=query.spans,
         has_moments=bool(query.spans) or (not query.is_true and query.kind in ("absent", "order", "direction")),
         levels={second: level for second, level in zip(found.seconds, found.levels, strict=True) if level},
+        things=query.things,
         is_true=query.is_true,
         is_answerable=query.is_true if query.kind in ("event", "absent") else None,
     )
@@ -108,6 +156,7 @@ def question_example(question: Question, video: int) -> Example:
         is_answerable=True,
         options=question.options,
         answer=question.answer,
+        things=question.things,
     )
 
 

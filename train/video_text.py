@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlm.data.toybox.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
+from vlm.train.curriculum import Glimpses
 from vlm.train.examples import IGNORED, Batch
 from vlm.train.losses.answers import choice_loss, decoder_loss
 from vlm.train.losses.focal import focal_loss
@@ -18,6 +20,10 @@ from vlm.train.losses.ranking import ranked_items, saliency_ranking
 from vlm.train.losses.spans import giou_loss
 from vlm.train.ranks import weights_of_means
 
+# Whether a thing is shown, five numbers, and its colour, shape, texture and size.
+STATE_SIZES = (1, 5, len(COLOURS), len(SHAPES), len(TEXTURES), len(SIZES))
+# The logit of what seldom happens, to begin with (Lin et al. 2017, arXiv 1708.02002): else the many that do not are all there is to learn.
+RARE = -4.6
 # Losses of a choice; the log also tells how many were right.
 CHOSEN = ("match", "abstain", "closed", "option")
 
@@ -34,9 +40,11 @@ class LossConfig:
     closed: float = 1.0
     option: float = 1.0
     decoder: float = 0.5
+    states: float = 1.0
+    acts: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("foreground", "spans", "saliency", "match", "abstain", "closed", "option", "decoder"):
+        for name in ("foreground", "spans", "saliency", "match", "abstain", "closed", "option", "decoder", "states", "acts"):
             if getattr(self, name) < 0:
                 raise InputError(f"the weight of {name} must be at least 0, got {getattr(self, name)}")
 
@@ -44,32 +52,49 @@ class LossConfig:
 class CrossingTraining(nn.Module):
     """A model's interaction and heads before a ``Batch``; gives the weighted loss and each part of it.
 
+    Where more is known of the thing that a text is about, frames must tell it too, by maps that are of no use later: as they enter the
+    stack, how the thing is, which is to find it by its name; as they leave it, what it does (``num_acts`` kinds), whatever the text says
+    that it does. A span alone is little to learn both from.
+
     Raises:
         InputError: the model has no interaction.
     """
 
-    def __init__(self, model: VideoTextModel, weights: LossConfig) -> None:
+    def __init__(self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0) -> None:
         super().__init__()
         self.crossing, self.weights = model.cross(), weights
+        width = self.crossing.interaction.config.width
+        self.states, self.acts = (nn.Linear(width, sum(STATE_SIZES)), nn.Linear(width, num_acts)) if num_acts else (None, None)
+        if self.acts is not None:
+            nn.init.constant_(self.acts.bias, RARE)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch | Glimpses) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, a scalar, and figures for the log."""
+        if isinstance(batch, Glimpses):
+            return self._glimpse(batch)
         batch = batch.to(next(self.parameters()).device)
         crossing = self.crossing
-        fused = crossing.fuse(batch.words.tokens, batch.words.mask, batch.frames, batch.times, batch.mask)
-        grounding = crossing.ground(fused, batch.times, batch.durations)
+        watched = crossing.watch(batch.frames, batch.times + batch.clock[:, None], batch.mask)
+        fused = crossing.fuse(batch.words.tokens, batch.words.mask, watched.rows(batch.video))
+        durations = batch.durations[batch.video]
+        grounding = crossing.ground(fused, batch.times[batch.video], durations)
         summary = crossing.summarise(fused, grounding)
-        counted = batch.mask & batch.has_moments[:, None]
+        counted = batch.mask[batch.video] & batch.has_moments[:, None]
         inside = counted & (batch.foreground > 0)
         ranked = counted & (batch.levels > 0).any(dim=1, keepdim=True)
-        weights = weights_of_means(self._counts(batch, inside, ranked), batch.frames.device)
+        told = batch.mask[batch.video] & batch.is_witnessed[:, None]
+        weights = weights_of_means(self._counts(batch, inside, ranked, told), batch.frames.device)
         losses: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}
         if "foreground" in weights:
             losses["foreground"] = focal_loss(grounding.foreground, batch.foreground, counted)
             losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, ranked)
+        if self.states is not None and self.acts is not None and bool(told.any()):
+            losses["states"] = _state_loss(self.states(fused.entering[told]), batch.states[told])
+            shown = told[..., None].expand_as(batch.acts)
+            losses["acts"] = focal_loss(self.acts(fused.leaving), batch.acts.float(), shown)
         if bool(inside.any()):
-            losses["spans"] = _span_loss(grounding.bounds(batch.durations), grounding.offsets, grounding.centres, batch.spans, inside)
+            losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
             known = truth != IGNORED
             if bool(known.any()):
@@ -95,8 +120,17 @@ class CrossingTraining(nn.Module):
         total = zero + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
         return total, {name: value.detach() for name, value in (losses | figures).items()}
 
-    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor) -> dict[str, int]:
-        """Over how many rows, items or choices the mean of each loss is; ``inside`` and ``ranked`` (b, t) are rows."""
+    def _glimpse(self, batch: Glimpses) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the states alone, and itself: single frames are not sent through the stack."""
+        assert self.states is not None, "only where things are witnessed"
+        batch = batch.to(next(self.parameters()).device)
+        watched = self.crossing.watch(batch.frames[:, None], batch.frames.new_zeros(len(batch.frames), 1))
+        _, entering = self.crossing.interaction.enter(batch.words.tokens, batch.words.mask, watched)
+        loss = _state_loss(self.states(entering[:, 0]), batch.states)
+        return self.weights.states * loss, {"glimpsed": loss.detach()}
+
+    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor, told: Tensor) -> dict[str, int]:
+        """Over how many rows, items or choices the mean of each loss is; ``inside``, ``ranked`` and ``told`` (b, t) are rows."""
         asked = batch.group[batch.group >= 0]
         return {
             "foreground": int(inside.sum()),
@@ -106,6 +140,8 @@ class CrossingTraining(nn.Module):
             "abstain": int((batch.is_answerable != IGNORED).sum()),
             "closed": 0 if self.crossing.closed is None else int((batch.closed != IGNORED).sum()),
             "option": len(torch.unique(asked)),
+            "states": int(told.sum()),
+            "acts": int(batch.acts.sum()),
             "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
         }
 
@@ -115,6 +151,18 @@ def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, 
     true = spans[inside].to(bounds)
     wanted = torch.stack([centres[inside] - true[:, 0], true[:, 1] - centres[inside]], dim=-1).clamp(min=0.05).to(offsets)
     return giou_loss(bounds[inside], true).mean() + F.smooth_l1_loss(offsets[inside].log(), wanted.log(), beta=0.2)
+
+
+def _state_loss(said: Tensor, states: Tensor) -> Tensor:
+    """Of rows (n, sum(STATE_SIZES)) and what is known of them (n, NUM_STATES): whether the thing is shown, and where it is, the squared
+    errors of its five numbers and the cross-entropies of its four names, each a mean."""
+    shown, numbers, *names = said.split(list(STATE_SIZES), dim=-1)
+    is_shown = states[:, 0] > 0.5
+    losses = [F.binary_cross_entropy_with_logits(shown[:, 0], states[:, 0])]
+    if bool(is_shown.any()):
+        losses.append(5.0 * F.mse_loss(numbers[is_shown], states[is_shown, 1:6]))
+        losses += [F.cross_entropy(name[is_shown], states[is_shown, 6 + place].long()) for place, name in enumerate(names)]
+    return torch.stack(losses).sum()
 
 
 def _choices(logits: Tensor, group: Tensor, is_right: Tensor) -> tuple[Tensor, Tensor, Tensor]:

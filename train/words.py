@@ -59,6 +59,9 @@ class TextBank:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, text: str) -> bool:
+        return text in self._rows
+
     def words(self, texts: Sequence[str]) -> Words:
         """Some of the texts as a batch.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,26 @@ import torch
 from numpy.typing import NDArray
 
 from tests.train.test_retrieval import Encoder
+from vlm.data.toybox.motion import states
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
-from vlm.train.examples import IGNORED, Example, ExampleSource, Sight, passes_of, row_targets, texts_of
+from vlm.train.examples import (
+    IGNORED,
+    NUM_STATES,
+    Example,
+    ExampleSource,
+    Sight,
+    passes_of,
+    row_targets,
+    rows_within,
+    texts_of,
+    unseen,
+    within,
+)
 from vlm.train.log import read_log
 from vlm.train.recipe import recipe_path, task_of
 from vlm.train.toybox import train_toybox, worlds_of
-from vlm.train.toybox_examples import ANSWERS, KindsConfig, stretches_of, world_examples
+from vlm.train.toybox_examples import ANSWERS, LABELS, KindsConfig, WorldWitness, stretches_of, world_examples
 from vlm.train.video_text import _choices
 from vlm.train.words import TextBank
 from vlm.types import Features, Span
@@ -60,7 +74,8 @@ def source(examples: list[Example] = EXAMPLES, **options: object) -> ExampleSour
 
 def test_what_is_known_becomes_targets_and_what_is_not_is_ignored() -> None:
     batch = source().batch_of(EXAMPLES)
-    assert len(batch.frames) == 6  # two options of one choice
+    assert len(batch.frames) == 2  # each video once
+    assert batch.video.tolist() == [0, 1, 0, 0, 1, 0]  # two options of one choice
     assert batch.is_true.tolist() == [1, 0, *[IGNORED] * 4]
     assert batch.is_answerable.tolist() == [IGNORED, 0, 1, 1, IGNORED, IGNORED]
     assert batch.has_moments.tolist() == [True, True, False, False, False, False]
@@ -73,7 +88,8 @@ def test_what_is_known_becomes_targets_and_what_is_not_is_ignored() -> None:
     assert batch.spans[0, 1].tolist() == pytest.approx([0.9, 2.0])
     assert batch.spans[0, 3].tolist() == pytest.approx([4.9, 6.0])
     assert batch.levels[0].tolist() == [0.0, 4.0, 0.0, 0.0]
-    assert batch.mask.sum(dim=1).tolist() == [4, 2, 4, 4, 2, 4]
+    assert batch.mask.sum(dim=1).tolist() == [4, 2]
+    assert not batch.is_witnessed.any()
 
 
 def test_of_spans_that_overlap_the_shorter_has_the_row_and_the_shortest_still_has_one() -> None:
@@ -91,6 +107,112 @@ def test_kinds_are_drawn_by_their_shares_and_sides_of_a_kind_evenly() -> None:
     assert drawn["other"] / 2000 == pytest.approx(0.25, abs=0.04)
     assert drawn["krare"] / (drawn["krare"] + drawn["kcommon"]) == pytest.approx(0.5, abs=0.05)
     assert made.numbers(7) == made.numbers(7)
+
+
+def many_videos(**options: object) -> ExampleSource:
+    """Forty videos of 1 to 40 s, each with six texts."""
+    features = [Features(np.ones((seconds, 3), np.float32), np.arange(float(seconds)), float(seconds)) for seconds in range(1, 41)]
+    asked = [Example(video=video, text="a", kind="k", is_true=True) for video in range(40) for _ in range(6)]
+    return ExampleSource(asked, features, TextBank(Encoder(), ["a"]), 16, {"k": 1.0}, per_video=4, **options)  # type: ignore[arg-type]
+
+
+def test_a_batch_asks_of_few_videos_of_like_length_and_in_the_end_of_all() -> None:
+    made = many_videos()
+    asked: Counter[int] = Counter()
+    spread = []
+    for index in range(200):
+        videos = [made.examples[number].video for number in made.numbers(index)]
+        assert len(videos) == 16
+        assert all(count % 4 == 0 for count in Counter(videos).values())
+        asked.update(videos)
+        spread.append(max(videos) - min(videos))
+    assert len(asked) == 40
+    assert set(asked.values()) == {80}
+    assert np.mean(spread) < 10  # of 40; four at random lie 23 apart
+
+
+def test_clocks_are_late_and_the_truth_is_not() -> None:
+    late = many_videos(latest_clock=600.0)
+    clocks = [float(late.batch(index).clock[0]) for index in range(20)]
+    assert 0 <= min(clocks) < 100
+    assert 500 < max(clocks) < 600
+    assert torch.equal(late.batch(3).times, many_videos().batch(3).times)
+    assert float(many_videos().batch(3).clock.max()) == 0
+
+
+def test_a_witness_tells_how_a_thing_is_and_what_it_does() -> None:
+    worlds = worlds_of(3, 6, split="train")
+    witness = WorldWitness(worlds, 2.0)
+    for number, world in enumerate(worlds):
+        times = np.arange(0, world.seconds, 0.5)[3:9]
+        seen = states(world, times)
+        for thing in range(len(world.things)):
+            told, acts = witness.tell(number, thing, times)
+            assert told.shape == (len(times), NUM_STATES)
+            assert np.array_equal(told[:, 0] > 0, seen.is_shown[:, thing])
+            assert np.array_equal(np.isnan(told[:, 1:]).any(axis=1), ~seen.is_shown[:, thing])
+            for row in np.flatnonzero(seen.is_shown[:, thing]):
+                assert told[row, 1] == pytest.approx((seen.x[row, thing] - 0.5) / 0.25, abs=1e-5)
+                assert np.arctan2(told[row, 4], told[row, 5]) == pytest.approx(np.angle(np.exp(1j * seen.angle[row, thing])), abs=1e-5)
+                names = (seen.colour_name_index()[row, thing], seen.shape[thing], seen.texture[thing], seen.size[row, thing])
+                assert tuple(told[row, 6:]) == names
+            for row, time in enumerate(times):
+                does = {event.label for event in world.events if event.subject == thing and event.span.start <= time < event.span.end}
+                assert {LABELS[act] for act in np.flatnonzero(acts[row])} == does
+
+
+def test_of_a_text_about_one_thing_that_is_shown_the_batch_tells_how_it_is() -> None:
+    worlds = worlds_of(3, 6, split="train")
+    features = [Features(np.ones((4, 3), np.float32), np.arange(4) / 2, 2.0)] * 6
+    asked = [Example(video=video, text="a", kind="k", answer="b" if video else None, things=(0,) * (1 + video % 2)) for video in range(6)]
+    witness = WorldWitness(worlds, 2.0)
+    bank = TextBank(Encoder(), ["a"])  # type: ignore[arg-type]
+    made = ExampleSource(asked, features, bank, 6, {"k": 1.0}, codec=Codec(), witness=witness)
+    batch = made.batch_of([asked[0], unseen(asked[4]), asked[1], asked[2]])
+    assert batch.is_witnessed.tolist() == [True, False, False, True]
+    states_of, acts_of = witness.tell(2, 0, features[2].times)
+    np.testing.assert_array_equal(batch.states[3].numpy(), states_of)
+    np.testing.assert_array_equal(batch.acts[3].numpy(), acts_of)
+    assert not ExampleSource(asked, features, bank, 6, {"k": 1.0}, codec=Codec()).batch_of(asked).is_witnessed.any()
+
+
+WINDOW = Span(2.0, 5.0)
+
+
+def test_in_a_window_a_text_holds_where_it_held_and_is_untrue_where_nothing_of_it_is_left() -> None:
+    held = Example(
+        video=0, text="a", spans=(Span(0.5, 1.5), Span(1.5, 3.0), Span(4.5, 9.0)), has_moments=True, levels={1: 2, 2: 4}, is_true=True
+    )
+    seen = within(held, WINDOW)
+    assert seen.spans == (Span(0.0, 1.0), Span(2.5, 3.0))
+    assert seen.levels == {0: 4}
+    assert seen.is_true is True
+    gone = within(replace(held, spans=(Span(0.5, 2.0), Span(5.0, 6.0))), WINDOW)
+    assert gone.spans == ()
+    assert gone.is_true is False
+    assert within(replace(held, spans=(), is_true=False), WINDOW).is_true is False
+    rows = rows_within(Features(np.arange(24.0).reshape(8, 3).astype(np.float32), np.arange(8.0), 8.0), WINDOW)
+    assert rows.times.tolist() == [0.0, 1.0, 2.0]
+    assert rows.end == 3.0
+    assert rows.vectors[0].tolist() == [6.0, 7.0, 8.0]
+
+
+def test_windows_hold_a_moment_of_what_is_asked_and_lie_within_the_video() -> None:
+    features = [Features(np.ones((80, 3), np.float32), np.arange(80) / 2, 40.0)] * 3
+    asked = [
+        Example(video=video, text="a", kind="k", spans=(Span(10.0 + video, 14.0),), has_moments=True, is_true=True) for video in range(3)
+    ]
+    made = ExampleSource(asked, features, TextBank(Encoder(), ["a"]), 3, {"k": 1.0}, windows=(6.0, 12.0))  # type: ignore[arg-type]
+    starts = []
+    for index in range(40):
+        batch = made.batch(index)
+        assert float(batch.durations.min()) > 4.9
+        assert float(batch.durations.max()) <= 12.0
+        assert batch.foreground.any(dim=1).all()
+        starts.append(int(batch.foreground[0].argmax()))
+    assert len(set(starts)) > 5  # moments lie anywhere in their window
+    whole = ExampleSource(asked, features, TextBank(Encoder(), ["a"]), 3, {"k": 1.0})  # type: ignore[arg-type]
+    assert whole.batch(0).durations.tolist() == [40.0] * 3
 
 
 def test_a_share_without_an_example_is_refused() -> None:
@@ -234,11 +356,12 @@ def test_questions_whose_video_is_withheld_teach_their_answer_and_nothing_else()
         batch = hidden.batch(index)
         rows = passes_of(asked, hidden.answers)
         for row, one in enumerate(rows):
+            video = batch.video[row]
             if one.example.answer is None:
-                assert batch.frames[row].abs().sum() > 0
+                assert batch.frames[video].abs().sum() > 0
                 continue
-            assert int(batch.mask[row].sum()) == 1
-            assert batch.frames[row].abs().sum() == 0
+            assert int(batch.mask[video].sum()) == 1
+            assert batch.frames[video].abs().sum() == 0
             assert not batch.has_moments[row]
             assert batch.is_answerable[row] == IGNORED
             assert (batch.closed[row], batch.group[row] >= 0, batch.said_mask[row].any()) == (one.closed, one.group >= 0, one.is_open)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +45,8 @@ class Grounding:
 
 
 class GroundingHead(nn.Module):
-    """Three-layer convolutions of width 3 on the fused frames, one for each output (UniVTG, arXiv 2307.16715)."""
+    """Three-layer convolutions of kernel 3 on the fused frames, one for each output (UniVTG, arXiv 2307.16715), half as wide inside: they
+    would weigh as much as the mixers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -122,7 +124,8 @@ class ClosedAnswerHead(nn.Module):
 class _ConvHead(nn.Module):
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([nn.Conv1d(width, width if layer < 2 else outputs, 3, padding=1) for layer in range(3)])
+        sizes = (width, width // 2, width // 2, outputs)
+        self.convs = nn.ModuleList([nn.Conv1d(inputs, outputs, 3, padding=1) for inputs, outputs in pairwise(sizes)])
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(b, t, outputs) of (b, t, width) whose real rows come first; pads are zeroed before each layer, as beyond an item's end."""

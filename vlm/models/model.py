@@ -22,7 +22,7 @@ from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.adapter import Adapted, AdapterConfig, TemporalAdapter, TextAdapter
 from vlm.models.decoder import AnswerDecoder, DecoderConfig
 from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary
-from vlm.models.interaction import Fused, Interaction, InteractionConfig
+from vlm.models.interaction import Fused, Interaction, InteractionConfig, Watched
 from vlm.ssm.stack import count_parameters
 
 FORMAT = 1
@@ -77,9 +77,13 @@ class Crossing(nn.Module):
         self.closed = ClosedAnswerHead(size, width, config.answers) if config.answers else None
         self.decoder = AnswerDecoder(config.decoder) if config.decoder is not None else None
 
-    def fuse(self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, video_mask: Tensor | None = None) -> Fused:
-        """Words (b, q, d) and the encoder's own frames (b, t, d) that know of each other; see Interaction."""
-        fused: Fused = self.interaction(tokens, text_mask, frames, times, video_mask)
+    def watch(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Watched:
+        """What depends on the encoder's own frames (b, t, d) alone; see Interaction."""
+        return self.interaction.watch(frames, times, mask)
+
+    def fuse(self, tokens: Tensor, text_mask: Tensor, watched: Watched) -> Fused:
+        """Words (b, q, d) and watched videos that know of each other; see Interaction."""
+        fused: Fused = self.interaction(tokens, text_mask, watched)
         return fused
 
     def ground(self, fused: Fused, times: Tensor, durations: Tensor) -> Grounding:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vlm.encoders.base import Encoder, TextTokens, text_codec, text_tokens
 from vlm.errors import NoWords, QueryError
 from vlm.models.heads import Grounding, best_spans
-from vlm.models.interaction import Fused
+from vlm.models.interaction import Fused, Watched
 from vlm.models.model import Crossing, VideoTextModel, padded
 from vlm.models.plain import MOST_MOMENTS, check_features, check_options, ranked, softmax
 from vlm.types import Answer, Features, Grounded, Moment
@@ -61,9 +61,10 @@ class TrainedReader:
         check_features(features)
         cross, found = self._model.cross(), []
         at_once = max(1, ROWS_AT_ONCE // len(features.times))  # a long video is as much as memory should hold
+        watched = cross.watch(*self._video(features))
         for first in range(0, len(texts), at_once):
             some = texts[first : first + at_once]
-            _, made, summary, durations = self._read(some, features)
+            _, made, summary, durations = self._read(some, features, watched)
             spans, curves = best_spans(made, durations, most=MOST_MOMENTS), _array(made.saliency)
             presence = cross.match(summary).sigmoid().tolist()
             for text, best, curve, present in zip(some, spans, curves, presence, strict=True):
@@ -81,7 +82,7 @@ class TrainedReader:
         for some in _groups(videos):
             frames, times, mask, durations = (part.to(self._device) for part in batch_of(some))
             n = len(some)
-            fused = cross.fuse(tokens.expand(n, -1, -1), text_mask.expand(n, -1), frames, times, mask)
+            fused = cross.fuse(tokens.expand(n, -1, -1), text_mask.expand(n, -1), cross.watch(frames, times, mask))
             made = cross.ground(fused, times, durations)
             presence = cross.match(cross.summarise(fused, made)).sigmoid().tolist()
             spans, curves = best_spans(made, durations, most=MOST_MOMENTS), _array(made.saliency)
@@ -100,13 +101,14 @@ class TrainedReader:
         """
         check_features(features)
         cross = self._model.cross()
-        fused, ground, summary, durations = self._read([question], features)
+        watched = cross.watch(*self._video(features))
+        fused, ground, summary, durations = self._read([question], features, watched)
         answerable = float(cross.abstain(summary).sigmoid()[0])
         shown = best_spans(ground, durations, most=MOST_EVIDENCE)[0]
         evidence = tuple(Moment(span, score) for span, score in shown if score >= EVIDENCE_SHARE * shown[0][1])
         if options:
             check_options(options)
-            ranked = self._chosen(cross, question, options, summary, features)
+            ranked = self._chosen(cross, question, options, summary, features, watched)
         else:
             ranked = self._open(cross, fused, summary)
         text, probability = ranked[0]
@@ -126,7 +128,7 @@ class TrainedReader:
         codec = text_codec(self._encoder)
         if cross.decoder is None or codec is None:
             raise QueryError(f"this model has no words of its own to say {text!r} with: give it options (--choices)")
-        fused, _, summary, _ = self._read([question], features)
+        fused, _, summary, _ = self._read([question], features, cross.watch(*self._video(features)))
         tokens = torch.tensor([[*codec.encode(text), codec.end]], device=self._device)
         return float(cross.decoder.probability(fused, summary, tokens)[0])
 
@@ -135,13 +137,13 @@ class TrainedReader:
         return self.answer(question, no_footage(features), options=options)
 
     def _chosen(
-        self, cross: Crossing, question: str, options: Sequence[str], summary: Tensor, features: Features
+        self, cross: Crossing, question: str, options: Sequence[str], summary: Tensor, features: Features, watched: Watched
     ) -> tuple[tuple[str, float], ...]:
         """Options with their shares, best first: by the closed list where it holds them all, else each read behind the question."""
         if cross.closed is not None and set(options) <= set(cross.closed.answers):
             scores = cross.closed(summary)[0, [cross.closed.answers.index(option) for option in options]]
         else:
-            scores = torch.cat([cross.option(self._read([f"{question} {option}"], features)[2]) for option in options])
+            scores = cross.option(self._read([f"{question} {option}" for option in options], features, watched)[2])
         return ranked(options, softmax(scores.double().cpu().numpy()))
 
     def _open(self, cross: Crossing, fused: Fused, summary: Tensor) -> tuple[tuple[str, float], ...]:
@@ -158,16 +160,13 @@ class TrainedReader:
             raise NoWords("this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)")
         return tuple(sorted(found, key=lambda pair: -pair[1]))
 
-    def _read(self, texts: Sequence[str], features: Features) -> tuple[Fused, Grounding, Tensor, Tensor]:
-        """One pass: fused, grounding, summary and durations."""
-        cross = self._model.cross()
+    def _read(self, texts: Sequence[str], features: Features, watched: Watched) -> tuple[Fused, Grounding, Tensor, Tensor]:
+        """One pass over texts of one video that was watched: fused, grounding, summary and durations."""
+        cross, n = self._model.cross(), len(texts)
         tokens, mask = self._words(text_tokens(self._encoder, list(texts)))
-        frames, times = self._video(features)
-        n = len(texts)
-        frames, times = frames.expand(n, -1, -1), times.expand(n, -1)
+        fused = cross.fuse(tokens, mask, watched.rows(torch.zeros(n, dtype=torch.int64, device=self._device)))
         durations = torch.full((n,), features.end, dtype=torch.float64, device=self._device)
-        fused = cross.fuse(tokens, mask, frames, times)
-        grounding = cross.ground(fused, times, durations)
+        grounding = cross.ground(fused, torch.from_numpy(features.times).to(self._device).expand(n, -1), durations)
         return fused, grounding, cross.summarise(fused, grounding), durations
 
     def _video(self, features: Features) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class Whole(nn.Module):
     def forward(
         self, tokens: Tensor, text_mask: Tensor, frames: Tensor, times: Tensor, mask: Tensor, durations: Tensor
     ) -> dict[str, Tensor]:
-        fused = self.interaction(tokens, text_mask, frames, times, mask)
+        fused = self.interaction(tokens, text_mask, self.interaction.watch(frames, times, mask))
         found = self.ground(fused, times, durations)
         parts = {name: getattr(found, name) for name in ("foreground", "offsets", "saliency", "centres")}
         summary = self.summary(fused, found)
@@ -56,7 +56,7 @@ def item(q: int, t: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 @given(st.data())
 def test_an_item_in_a_batch_is_the_item_alone(mixer: str, side: str, data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=1, max_size=3))
-    model = whole(replace(CONFIG, mixer=mixer, text_side=side))  # type: ignore[arg-type]
+    model = whole(replace(CONFIG, mixer=mixer, text_side=side, video_layers=1))  # type: ignore[arg-type]
     b, most_words, most_frames = len(sizes), max(q for q, _ in sizes) + 1, max(t for _, t in sizes) + 2
     tokens, frames = (torch.full((b, n, d), torch.nan, dtype=torch.float64) for n, d in ((most_words, 6), (most_frames, 8)))
     times, durations = torch.zeros(b, most_frames, dtype=torch.float64), torch.zeros(b, dtype=torch.float64)
@@ -84,7 +84,8 @@ def test_inexact_masks_are_what_they_are_called() -> None:
     for exact in (True, False):
         torch.manual_seed(0)
         model = Interaction(replace(CONFIG, exact_masks=exact)).double()
-        difference = (model(tokens, real, frames, times).video - model(padded, some, frames, times).video).detach().abs().max()
+        watched = model.watch(frames, times)
+        difference = (model(tokens, real, watched).video - model(padded, some, watched).video).detach().abs().max()
         assert (float(difference) < 1e-12) == exact
 
 
@@ -93,8 +94,9 @@ def test_every_frame_sees_the_words_and_the_words_see_frames_where_the_mixer_loo
     mask = torch.ones(1, 3, dtype=torch.bool)
     for mixer, sees_back in (("mamba", False), ("dbm", True)):
         model = whole(replace(CONFIG, mixer=mixer)).interaction  # type: ignore[arg-type]
-        own, other_text = model(tokens, mask, frames, times), model(tokens + torch.eye(6, dtype=torch.float64)[:3], mask, frames, times)
-        other_video = model(tokens, mask, frames + torch.eye(8, dtype=torch.float64)[:5], times)
+        watched = model.watch(frames, times)
+        own, other_text = model(tokens, mask, watched), model(tokens + torch.eye(6, dtype=torch.float64)[:3], mask, watched)
+        other_video = model(tokens, mask, model.watch(frames + torch.eye(8, dtype=torch.float64)[:5], times))
         assert float((own.video - other_text.video).detach().abs().amax(dim=-1).min()) > 1e-6
         assert (float((own.text - other_video.text).detach().abs().max()) > 1e-9) == sees_back
 
@@ -102,13 +104,27 @@ def test_every_frame_sees_the_words_and_the_words_see_frames_where_the_mixer_loo
 def test_a_text_without_words_is_refused() -> None:
     tokens, frames, times = (part[None] for part in item(3, 5, 0))
     with pytest.raises(InputError, match="at least one word"):
-        whole().interaction(tokens, torch.zeros(1, 3, dtype=torch.bool), frames, times)
+        model = whole().interaction
+        model(tokens, torch.zeros(1, 3, dtype=torch.bool), model.watch(frames, times))
 
 
 def test_words_of_another_width_are_refused() -> None:
     _, frames, times = (part[None] for part in item(3, 5, 0))
     with pytest.raises(InputError, match=r"\(1, q, 6\).*\(1, 3, 7\)"):
-        whole().interaction(torch.zeros(1, 3, 7), torch.ones(1, 3, dtype=torch.bool), frames, times)
+        model = whole().interaction
+        model(torch.zeros(1, 3, 7), torch.ones(1, 3, dtype=torch.bool), model.watch(frames, times))
+
+
+def test_a_video_that_was_watched_once_is_asked_about_as_if_it_had_been_watched_each_time() -> None:
+    model = whole(replace(CONFIG, video_layers=2)).interaction
+    _, frames, times = (part[None] for part in item(3, 5, 0))
+    tokens = torch.stack([item(3, 5, seed)[0] for seed in range(3)])
+    mask = torch.ones(3, 3, dtype=torch.bool)
+    once = model(tokens, mask, model.watch(frames, times).rows(torch.zeros(3, dtype=torch.int64)))
+    for number in range(3):
+        alone = model(tokens[number : number + 1], mask[:1], model.watch(frames, times))
+        torch.testing.assert_close(once.video[number], alone.video[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(once.text[number], alone.text[0], rtol=0, atol=1e-12)
 
 
 def test_a_centre_is_the_middle_of_what_a_frame_stands_for() -> None:
@@ -154,7 +170,8 @@ def test_one_pass_has_no_limit_of_length() -> None:
     model = whole().float()
     frames, times = torch.randn(1, 36_000, 8), torch.arange(36_000.0)[None]
     with torch.inference_mode():
-        fused = model.interaction(torch.randn(1, 4, 6), torch.ones(1, 4, dtype=torch.bool), frames, times)
+        watched = model.interaction.watch(frames, times)
+        fused = model.interaction(torch.randn(1, 4, 6), torch.ones(1, 4, dtype=torch.bool), watched)
         spans = best_spans(model.ground(fused, times, torch.tensor([36_000.0])), torch.tensor([36_000.0]))[0]
     assert 1 <= len(spans) <= 10
     assert all(0 <= span.start < span.end <= 36_000 for span, _ in spans)
@@ -170,7 +187,8 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
     generator = torch.Generator().manual_seed(3)
     text, video = torch.randn(1, 3, 4, generator=generator), torch.randn(1, 6, 4, generator=generator)
     mask = torch.tensor([[True, False, True, True, True, True]])
-    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video.masked_fill(~mask[..., None], 0.0), mask)
+    video = video.masked_fill(~mask[..., None], 0.0)
+    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video, mask, video, video)
     foreground = torch.tensor([[-9.0, 9.0, 9.0, -9.0, 9.0, 9.0]])  # at a hole, then two stretches
     zeros = torch.zeros(1, 6)
     summary = Summary(4)(fused, Grounding(foreground, torch.ones(1, 6, 2), zeros, zeros, mask))
@@ -184,11 +202,11 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
 
 def test_a_pairing_multiplies_what_each_slot_read_into_every_frame() -> None:
     torch.manual_seed(2)
-    pairing = Pairing(replace(CONFIG, slots=3))
-    text, frames = torch.randn(2, 4, 12), torch.randn(2, 5, 8)
+    pairing = Pairing(replace(CONFIG, slots=3), 8)
+    text, frames = torch.randn(2, 4, 12), torch.randn(2, 5, 20)
     mask = torch.tensor([[True, True, True, False], [False, True, False, True]])
     with torch.no_grad():
-        found = pairing(text, mask, frames)
+        found = pairing(text, mask, pairing.see(frames))
         for item in range(2):
             words = text[item, mask[item]]
             answers = [pairing.ask((words @ query).softmax(dim=0) @ words) for query in pairing.queries]
@@ -200,7 +218,10 @@ def test_a_pairing_multiplies_what_each_slot_read_into_every_frame() -> None:
 
 def test_without_slots_words_and_frames_meet_in_the_mixer_alone() -> None:
     plain, paired = (Interaction(replace(CONFIG, slots=slots)) for slots in (0, 2))
-    assert plain.pairing is None
-    assert paired.pairing is not None
-    with pytest.raises(InputError, match="slots must be at least 0, got -1"):
-        replace(CONFIG, slots=-1)
+    assert plain.before is None
+    assert plain.after is None
+    assert paired.before is not None
+    assert paired.after is not None
+    for name in ("slots", "video_layers"):
+        with pytest.raises(InputError, match=f"{name} must be at least 0, got -1"):
+            replace(CONFIG, **{name: -1})

@@ -1,0 +1,96 @@
+"""Single frames first, then windows and whole videos; a model learns from each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.train.test_retrieval import Encoder
+from vlm.models.adapter import AdapterConfig
+from vlm.models.interaction import InteractionConfig
+from vlm.models.model import VideoTextConfig, VideoTextModel
+from vlm.train.curriculum import Curriculum, Glimpses, GlimpseSource
+from vlm.train.examples import Example
+from vlm.train.toybox import worlds_of
+from vlm.train.toybox_examples import WorldWitness
+from vlm.train.video_text import CrossingTraining, LossConfig
+from vlm.train.words import TextBank
+from vlm.types import Features
+
+
+def glimpses(batch_size: int = 64) -> GlimpseSource:
+    """Frames whose vectors say which video and row they are of."""
+    worlds = worlds_of(3, 5, split="train")
+    times = [np.arange(0, world.seconds, 0.5) for world in worlds]
+    features = [
+        Features(np.stack([np.full(len(when), number), np.arange(len(when)), np.ones(len(when))], axis=1).astype(np.float32), when, 600.0)
+        for number, when in enumerate(times)
+    ]
+    asked = [Example(video=video, text="a bb", things=(thing,)) for video, world in enumerate(worlds) for thing in range(len(world.things))]
+    bank = TextBank(Encoder(), ["a bb"])  # type: ignore[arg-type]
+    return GlimpseSource(asked, features, bank, WorldWitness(worlds, 2.0), batch_size)
+
+
+def test_a_glimpse_is_a_frame_of_its_video_and_what_is_known_of_the_thing_there() -> None:
+    source = glimpses()
+    batch = source.batch(0)
+    drawn = [source.examples[number] for number in source._numbers(0)]
+    assert batch.frames.shape == (64, 3)
+    for row, example in enumerate(drawn):
+        video, place = (int(number) for number in batch.frames[row, :2])
+        assert video == example.video
+        told, _ = source.witness.tell(video, example.things[0], source.features[video].times)
+        np.testing.assert_array_equal(batch.states[row].numpy(), told[place])
+    assert float((batch.states[:, 0] > 0).float().mean()) > 0.6
+    assert torch.equal(batch.frames, source.batch(0).frames)
+    assert not torch.equal(batch.frames, source.batch(1).frames)
+
+
+def test_glimpses_teach_what_frames_hold_and_leave_the_stack_alone() -> None:
+    interaction = InteractionConfig(text_dim=3, video_dim=3, width=8, num_layers=1, d_state=2)
+    adapter = AdapterConfig(dim=3, num_layers=0, text_layers=0)
+    model = VideoTextModel(VideoTextConfig(encoder="mean", fingerprint="f", adapter=adapter, interaction=interaction))
+    taught = CrossingTraining(model, LossConfig(), WorldWitness.num_acts)
+    loss, figures = taught(glimpses().batch(0))
+    loss.backward()
+    learnt = {name for name, parameter in taught.named_parameters() if parameter.grad is not None and parameter.grad.abs().sum() > 0}
+    assert {name.split(".")[0] for name in learnt} == {"crossing", "states"}
+    parts = {name.split(".")[2] for name in learnt if name.startswith("crossing.")}
+    assert parts == {"from_text", "from_video", "kind", "time", "place", "before"}
+    assert figures["glimpsed"] == loss
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+    def batch(self, index: int) -> Any:
+        return self.name, index
+
+    def part(self, index: int, rank: int, ranks: int) -> Any:
+        return self.name, index, rank, ranks
+
+    def describe_batch(self, index: int) -> str:
+        return f"{self.name} {index}"
+
+
+def test_a_curriculum_begins_with_glimpses_and_goes_on_with_windows_and_whole_videos() -> None:
+    made = Curriculum(Named("glimpse"), Named("window"), Named("whole"), 3, 0.75)
+    assert [made.batch(index) for index in range(3)] == [("glimpse", index) for index in range(3)]
+    names = Counter(made.batch(index)[0] for index in range(3, 803))
+    assert 550 < names["window"] < 650
+    assert names["window"] + names["whole"] == 800
+    assert made.part(1, 1, 2) == ("glimpse", 1, 1, 2)
+    assert made.describe_batch(1) == "glimpse 1"
+
+
+def test_ranks_share_a_batch_of_glimpses() -> None:
+    source = glimpses(8)
+    parts = [source.part(2, rank, 2) for rank in range(2)]
+    assert all(isinstance(part, Glimpses) and len(part.frames) == 4 for part in parts)
+    drawn = [source.examples[number].video for number in source._numbers(2)]
+    assert [int(video) for part in parts for video in part.frames[:, 0]] == drawn
