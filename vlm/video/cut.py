@@ -9,18 +9,15 @@ import heapq
 import io
 import os
 import secrets
-import signal
 import sys
 import tempfile
-import threading
-import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -28,21 +25,17 @@ from av.container import OutputContainer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vlm.errors import DecoderCrashed, DecoderStalled, InputError, SpanError, UndecodableVideo, VideoError, VideoUnwritable
-from vlm.types import Clock, Span, VideoInfo
+from vlm.errors import DecoderCrashed, InputError, UndecodableVideo, VideoUnwritable
+from vlm.types import Clock, Span
 from vlm.video import wire
-from vlm.video.child import Child, Ended
 from vlm.video.container import choose_stream, describe, open_container
 from vlm.video.cut_tracks import PictureTrack, SoundTrack, sound_packets
+from vlm.video.errand import Report, ask, serve
 from vlm.video.files import PathLike, display_name
-from vlm.video.packets import read_packets
 from vlm.video.plan import plan_runs
-from vlm.video.reader import Damage, PacketSource, all_frames, makes_frames_of_two_packets, planned_frames, tells_truth
-from vlm.video.streaminfo import describe_stream, stream_end
-from vlm.video.timeline import NO_PTS, Packets, Timeline, clock_within, observed_timeline, packet_timeline
-
-# How far the work has come: a phase, and a position that grows within it.
-Report = Callable[[str, int], None]
+from vlm.video.reader import Damage, PacketSource, all_frames, makes_frames_of_two_packets, planned_frames
+from vlm.video.survey import Source, observed, survey
+from vlm.video.timeline import NO_PTS, Packets
 
 # Source container, as FFmpeg names it, to the muxers that a copy may take, by suffix: the source's own first, then the others.
 _MUXERS: dict[str, dict[str, str]] = {
@@ -55,7 +48,6 @@ _MUXERS: dict[str, dict[str, str]] = {
     "ogg": {".ogv": "ogg"},
 }
 _SUFFIXES = frozenset(suffix for muxers in _MUXERS.values() for suffix in muxers)
-_SECONDS_BETWEEN_REPORTS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,7 @@ def cut_clip(path: PathLike, span: Span, target: Path, *, exact: bool = True, re
     name = os.fsencode(path)
     partial = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        source = _survey(name, report)
+        source = survey(name, report)
         cut, suffix = _cut_exact(source, span, partial, report) if exact else _cut_copy(source, span, partial, report)
         final = target.with_name(target.name + suffix)
         _move_without_overwriting(partial, final)
@@ -122,11 +114,8 @@ def cut_supervised(
         ) from error
     with folder as place:
         request = {"path": b64encode(os.path.abspath(os.fsencode(path))).decode(), "target": b64encode(os.fsencode(place)).decode()}
-        child = Child(command)
-        try:
-            answer = _answer_of(child, request | {"start": span.start, "end": span.end, "exact": exact}, path, deadline_seconds)
-        finally:
-            child.kill()
+        request |= {"start": span.start, "end": span.end, "exact": exact}
+        answer, _ = ask(command, request, path, answer="cut", deadline_seconds=deadline_seconds)
         suffix = answer["suffix"]
         if suffix not in _SUFFIXES:
             raise DecoderCrashed(f"{display_name(path)} crashed the decoder: it claims to have cut a {suffix!r}")
@@ -135,94 +124,19 @@ def cut_supervised(
     return Cut(final, Span(float(answer["start"]), float(answer["end"])), int(answer["num_frames"]), str(answer["reason"]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """One file after its packets were read. ``order`` (n,) is the place of each frame in the decoder's output where packets do not tell."""
-
-    path: bytes
-    info: VideoInfo
-    packets: Packets
-    timeline: Timeline
-    order: NDArray[np.int64] | None
-    promised_pts: int | None
-    pixel_aspect: Fraction | None
-    broken: str
-
-    def stretch(self, span: Span) -> tuple[range, int, int]:
-        """The frames shown in ``span``, and the timestamps at which the first appears and the last goes."""
-        timeline, clock = self.timeline, self.timeline.clock
-        # Compared as floats, as all spans were made: the fraction behind a float may lie on its other side.
-        times, end = clock.seconds(timeline.pts), float(clock.exact_seconds(timeline.end_pts))
-        first = max(0, int(np.searchsorted(times, span.start, side="right")) - 1)
-        last = int(np.searchsorted(times, span.end, side="left"))
-        if span.start >= end or first >= last:
-            raise SpanError(
-                f"{display_name(self.path)} shows no picture from {span.start:g} to {span.end:g} s: "
-                f"its pictures last from {times[0]:g} to {end:g} s; give a stretch inside them"
-            )
-        appears, goes = (round((Fraction(moment) + clock.zero) / clock.time_base) for moment in (span.start, span.end))
-        edges = [*timeline.pts[first : last + 1].tolist(), timeline.end_pts][: last - first + 1]
-        return range(first, last), max(edges[0], min(appears, edges[1] - 1)), min(edges[-1], max(goes, edges[-2] + 1))
-
-
 class _TableRefuted(Exception):
     """The decoder did not give a frame that the packets promise, although nothing failed."""
 
 
-def _survey(path: bytes, report: Report) -> _Source:
-    with open_container(path) as container:
-        info = describe_stream(container, choose_stream(container, path), path, digest="")
-    with open_container(path) as container:
-        stream = choose_stream(container, path)
-        packets, broken = read_packets(container, stream, lambda position: report("index", position))
-        promised, pixel_aspect = stream_end(stream), stream.sample_aspect_ratio
-    if not len(packets):
-        raise UndecodableVideo(f"{display_name(path)} has a picture stream without a single packet{broken and f': {broken}'}")
-    info = replace(info, clock=clock_within(info.clock, packets))
-    promised_pts = None if promised is None else Clock(info.clock.time_base).pts_at(promised)
-    if _table_is_trusted(path, packets):
-        timeline = packet_timeline(packets, info.clock, promised_pts)
-        return _Source(path, info, packets, timeline, None, promised_pts, pixel_aspect, broken)
-    timeline, order = _observe(path, info, packets, promised_pts, report)
-    return _Source(path, info, packets, timeline, order, promised_pts, pixel_aspect, broken)
-
-
-def _table_is_trusted(path: bytes, packets: Packets) -> bool:
-    """Whether the packets say when each frame is shown, as ``vlm.video.decode`` judges it."""
-    if not packets.tells_presentation():
-        return False
-    with PacketSource(path, threads=1) as source:
-        return packets.is_reordered() or not source.codec.has_b_frames or tells_truth(source, packets)
-
-
-def _observe(
-    path: bytes, info: VideoInfo, packets: Packets, promised_pts: int | None, report: Report
-) -> tuple[Timeline, NDArray[np.int64]]:
-    """The timeline by what the decoder gives, and the place of each of its frames in the order of output."""
-    damage = Damage(len(packets))
-    seen = []
-    with PacketSource(path, threads=1) as source:
-        for frame in all_frames(source, damage, lambda position: report("observe", position)):
-            pts, dts = (NO_PTS if moment is None else moment for moment in (frame.pts, frame.dts))
-            seen.append((pts, dts, frame.key_frame))
-    if not seen:
-        raise UndecodableVideo(f"{display_name(path)} gives no frame: {damage.reason or 'its packets hold no picture'}")
-    pts_column, dts_column, keys = (np.asarray(column) for column in zip(*seen, strict=True))
-    given = np.concatenate([column[column != NO_PTS][:1] for column in (packets.dts, packets.pts)])
-    start = max(int(given[0]), info.clock.pts_at(Fraction(0))) if len(given) else 0
-    step = max(1, round(1 / ((info.frame_rate or 25) * info.clock.time_base)))
-    return observed_timeline(pts_column, dts_column, keys, info.clock, start_pts=start, step=step, promised_pts=promised_pts)
-
-
-def _cut_exact(source: _Source, span: Span, partial: Path, report: Report) -> tuple[Cut, str]:
+def _cut_exact(source: Source, span: Span, partial: Path, report: Report) -> tuple[Cut, str]:
     try:
         return _encode(source, span, partial, report), ".mp4"
     except _TableRefuted:
-        timeline, order = _observe(source.path, source.info, source.packets, source.promised_pts, report)
+        timeline, order = observed(source.path, source.info, source.packets, source.promised_pts, report)
         return _encode(replace(source, timeline=timeline, order=order), span, partial, report), ".mp4"
 
 
-def _encode(source: _Source, span: Span, partial: Path, report: Report) -> Cut:
+def _encode(source: Source, span: Span, partial: Path, report: Report) -> Cut:
     wanted, appears, goes = source.stretch(span)
     clock = source.timeline.clock
     damage = Damage(len(source.packets))
@@ -256,7 +170,7 @@ def _seconds(clock: Clock, start_pts: int, end_pts: int) -> Span:
     return Span(max(0.0, float(clock.exact_seconds(start_pts))), float(clock.exact_seconds(end_pts)))
 
 
-def _frames(source: _Source, wanted: range, damage: Damage, report: Report) -> Iterator[tuple[int, VideoFrame]]:
+def _frames(source: Source, wanted: range, damage: Damage, report: Report) -> Iterator[tuple[int, VideoFrame]]:
     """The wanted frames in order of time, each with its place in the timeline.
 
     Raises:
@@ -285,7 +199,7 @@ def _frames(source: _Source, wanted: range, damage: Damage, report: Report) -> I
         raise _TableRefuted
 
 
-def _cut_copy(source: _Source, span: Span, partial: Path, report: Report) -> tuple[Cut, str]:
+def _cut_copy(source: Source, span: Span, partial: Path, report: Report) -> tuple[Cut, str]:
     """Copies packets into the first container that takes them; the cut, and the suffix of that container."""
     if source.order is not None:
         raise UndecodableVideo(
@@ -313,7 +227,7 @@ def _pixel_aspect(path: Path) -> Fraction | int:
         return choose_stream(container, path).sample_aspect_ratio or 1
 
 
-def _copy(source: _Source, span: Span, partial: Path, muxer: str, report: Report) -> Cut:
+def _copy(source: Source, span: Span, partial: Path, muxer: str, report: Report) -> Cut:
     packets, timeline = source.packets, source.timeline
     wanted, _, _ = source.stretch(span)
     kept = _copied(packets, packets.shown[wanted.start : wanted.stop])
@@ -446,63 +360,12 @@ def _move_without_overwriting(partial: Path, path: Path) -> None:
         os.rename(partial, path)
 
 
-def _answer_of(child: Child, request: wire.Header, path: PathLike, deadline_seconds: float) -> wire.Header:
-    """What the child says at last. Raises what it raised, DecoderStalled or DecoderCrashed."""
-    furthest: dict[str, int] = {}
-    left, began = deadline_seconds, time.monotonic()
-    try:
-        child.send(request)
-        while left > 0:
-            message = child.receive(left)
-            header: wire.Header = {"kind": ""} if message is None else message[0]
-            if header["kind"] == "error":
-                raise SpanError(header["message"]) if header["error"] == "SpanError" else wire.unpack_error(header)
-            if header["kind"] == "cut":
-                return header
-            now = time.monotonic()
-            if header["kind"] == "reached" and furthest.get(header["phase"], -1) < header["position"]:
-                furthest[header["phase"]] = header["position"]
-                began = now
-            left = deadline_seconds - (now - began)
-    except Ended:
-        raise DecoderCrashed(f"{display_name(path)} crashed the decoder: {child.kill()}") from None
-    raise DecoderStalled(f"{display_name(path)} kept the decoder for {deadline_seconds:g} s without getting any further")
-
-
-def main() -> None:
-    """The child: answers one request on its standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever native code prints must not fall between the messages
-    av.logging.set_level(None)
-    message = wire.receive(sys.stdin.buffer)
-    if message is None:
-        return
-    threading.Thread(target=_end_with_parent, args=(sys.stdin.buffer,), daemon=True).start()
-    request: wire.Header = message[0]
-    next_report = 0.0
-
-    def report(phase: str, position: int) -> None:
-        nonlocal next_report
-        if time.monotonic() >= next_report:
-            next_report = time.monotonic() + _SECONDS_BETWEEN_REPORTS
-            wire.send(out, {"kind": "reached", "phase": phase, "position": position})
-
-    try:
-        span, target = Span(request["start"], request["end"]), Path(os.fsdecode(b64decode(request["target"]))) / "clip"
-        cut = cut_clip(b64decode(request["path"]), span, target, exact=request["exact"], report=report)
-    except (VideoError, SpanError) as error:
-        wire.send(out, {"kind": "error", "error": type(error).__name__, "message": str(error)})
-        return
+def _cut(request: wire.Header, report: Report) -> tuple[wire.Header, tuple[()]]:
+    span, target = Span(request["start"], request["end"]), Path(os.fsdecode(b64decode(request["target"]))) / "clip"
+    cut = cut_clip(b64decode(request["path"]), span, target, exact=request["exact"], report=report)
     told = {"suffix": cut.path.suffix, "start": cut.span.start, "end": cut.span.end, "num_frames": cut.num_frames, "reason": cut.reason}
-    wire.send(out, {"kind": "cut"} | told)
-
-
-def _end_with_parent(stdin: IO[bytes]) -> None:
-    while stdin.read(1):
-        pass
-    os._exit(0)
+    return {"kind": "cut"} | told, ()
 
 
 if __name__ == "__main__":
-    main()
+    serve(_cut)

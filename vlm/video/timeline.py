@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm.errors import InputError
-from vlm.types import Clock
+from vlm.types import Clock, Span
 
 NO_PTS = np.iinfo(np.int64).min
 
@@ -44,6 +45,19 @@ class Timeline:
         pts = np.asarray([self.clock.pts_at(s) for s in seconds], dtype=np.int64)
         index: NDArray[np.int64] = np.searchsorted(self.pts, pts, side="right").astype(np.int64) - 1
         return index
+
+    def shown_during(self, span: Span) -> range:
+        """Indices of the frames on screen at some moment of ``span``, the first one where it begins before; empty where it begins at or
+        after the end of the last."""
+
+        def seconds(index: int) -> float:
+            # Compared as floats, as all spans were made: the fraction behind a float may lie on its other side.
+            return float(self.clock.exact_seconds(int(self.pts[index])))
+
+        if span.start >= float(self.clock.exact_seconds(self.end_pts)):
+            return range(0)
+        first = max(0, bisect_right(range(len(self)), span.start, key=seconds) - 1)
+        return range(first, bisect_left(range(len(self)), span.end, key=seconds))
 
 
 @dataclass(frozen=True, slots=True)
