@@ -22,20 +22,23 @@ SHOWN_SHARE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Glimpses:
-    """Texts (b), a frame (b, d) of each one's video, and how the thing that it names is in it (b, NUM_STATES)."""
+    """Texts (b), a frame (b, d) of each one's video, its time (b) in seconds, and how the thing that the text names is in it
+    (b, NUM_STATES)."""
 
     words: Words
     frames: Tensor
+    times: Tensor
     states: Tensor
 
     def to(self, device: torch.device | str) -> Glimpses:
         """The same on a device."""
-        return Glimpses(self.words.to(device), self.frames.to(device), self.states.to(device))
+        return Glimpses(self.words.to(device), self.frames.to(device), self.times.to(device), self.states.to(device))
 
 
 @dataclass(frozen=True, slots=True)
 class GlimpseSource:
-    """Batches of single frames. ``examples`` must each be about one thing, which their video shows."""
+    """Batches of single frames. ``examples`` must each be about one thing, which their video shows; clocks may be late by
+    ``latest_clock`` seconds."""
 
     examples: Sequence[Example]
     features: FeatureSource
@@ -43,6 +46,7 @@ class GlimpseSource:
     witness: Witness
     batch_size: int
     seed: int = 0
+    latest_clock: float = 0.0
 
     def batch(self, index: int) -> Glimpses:
         """Any texts, and any frame of each."""
@@ -52,7 +56,7 @@ class GlimpseSource:
         """A rank's share of the batch."""
         numbers = self._numbers(index)[share(self.batch_size, rank, ranks)]
         random = np.random.default_rng([self.seed, index, rank])
-        frames, told = [], []
+        frames, times, told = [], [], []
         for number in numbers:
             example = self.examples[number]
             shown = self.features[example.video]
@@ -61,9 +65,10 @@ class GlimpseSource:
             rows = rows if len(rows) and random.random() < SHOWN_SHARE else np.arange(len(states))
             row = rows[random.integers(len(rows))]
             frames.append(shown.vectors[row])
+            times.append(shown.times[row] + random.random() * self.latest_clock)
             told.append(states[row])
         words = self.bank.words([self.examples[number].text for number in numbers])
-        return Glimpses(words, torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(told)))
+        return Glimpses(words, torch.from_numpy(np.stack(frames)), torch.tensor(times), torch.from_numpy(np.stack(told)))
 
     def describe_batch(self, index: int) -> str:
         """The examples of the batch."""

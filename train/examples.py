@@ -165,7 +165,9 @@ class Sight:
 class Witness(Protocol):
     """What is known of numbered things in numbered videos, whatever is said about them."""
 
-    num_acts: int
+    @property
+    def num_acts(self) -> int:
+        """How many kinds of acts there are."""
 
     def tell(self, video: int, thing: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """How the thing is at ``times`` (t,), numbers (t, NUM_STATES) with NaN for what cannot be known, and what it does (t, num_acts)."""
@@ -318,7 +320,9 @@ class ExampleSource:
 
     def _witnessed(self, passes: Sequence[Pass], videos: Sequence[Features], starts: Mapping[int, float]) -> tuple[Tensor, Tensor, Tensor]:
         """States, acts and whether they are known, of the passes; nothing is, unless the whole video is shown and one thing is named."""
-        states, acts, known = [], [], []
+        states: list[Tensor] = []
+        acts: list[Tensor] = []
+        known: list[bool] = []
         for one, shown in zip(passes, videos, strict=True):
             told = None
             if self.witness is not None and self.sight.name == "all" and not one.example.is_unseen and len(one.example.things) == 1:

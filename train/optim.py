@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from math import cos, pi
 from typing import Any
 
@@ -60,7 +61,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, held)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """One step by the gradients of the parameters that have one."""
         assert closure is None, "no loss is computed again"
         for group in self.param_groups:
@@ -76,11 +77,15 @@ class Muon(torch.optim.Optimizer):
         momentum = state["momentum_buffer"]
         momentum.lerp_(matrix, 1 - group["momentum"])
         ahead = matrix.lerp(momentum, group["momentum"])  # Nesterov's
-        precision = torch.bfloat16 if has_bfloat16(parameter.device) else torch.float32
-        turned = orthogonal(ahead.to(precision)).to(parameter.dtype)
+        turned = orthogonal(ahead.to(_fast_type(parameter.device))).to(parameter.dtype)
         stretch = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(turned.view_as(gradient), alpha=-group["lr"] * stretch)
+
+
+@cache
+def _fast_type(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
 
 
 # Of the odd polynomial of degree five whose repetition drives singular values towards 1 (Jordan et al. 2024).

@@ -223,7 +223,7 @@ class _Sources:
         if not data.glimpses and not data.window_share:
             return whole
         about_one = [one for one in examples if one.is_true and len(one.things) == 1 and one.text in whole.bank]
-        glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed)
+        glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed, data.latest_clock)
         shares = {kind: share for kind, share in whole.shares.items() if kind in WINDOW_KINDS and share > 0}
         windows = replace(whole, shares=shares, batch_size=data.window_batch, windows=data.window_seconds, _cells={}, _seconds={})
         return Curriculum(glimpses, windows, whole, data.glimpses, data.window_share, self.seed)

@@ -64,7 +64,8 @@ class CrossingTraining(nn.Module):
         super().__init__()
         self.crossing, self.weights = model.cross(), weights
         width = self.crossing.interaction.config.width
-        self.states, self.acts = (nn.Linear(width, sum(STATE_SIZES)), nn.Linear(width, num_acts)) if num_acts else (None, None)
+        self.states = nn.Linear(width, sum(STATE_SIZES)) if num_acts else None
+        self.acts = nn.Linear(width, num_acts) if num_acts else None
         if self.acts is not None:
             nn.init.constant_(self.acts.bias, RARE)
 
@@ -124,7 +125,7 @@ class CrossingTraining(nn.Module):
         """The loss of the states alone, and itself: single frames are not sent through the stack."""
         assert self.states is not None, "only where things are witnessed"
         batch = batch.to(next(self.parameters()).device)
-        watched = self.crossing.watch(batch.frames[:, None], batch.frames.new_zeros(len(batch.frames), 1))
+        watched = self.crossing.watch(batch.frames[:, None], batch.times[:, None])
         _, entering = self.crossing.interaction.enter(batch.words.tokens, batch.words.mask, watched)
         loss = _state_loss(self.states(entering[:, 0]), batch.states)
         return self.weights.states * loss, {"glimpsed": loss.detach()}
@@ -156,7 +157,7 @@ def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, 
 def _state_loss(said: Tensor, states: Tensor) -> Tensor:
     """Of rows (n, sum(STATE_SIZES)) and what is known of them (n, NUM_STATES): whether the thing is shown, and where it is, the squared
     errors of its five numbers and the cross-entropies of its four names, each a mean."""
-    shown, numbers, *names = said.split(list(STATE_SIZES), dim=-1)
+    shown, numbers, *names = torch.split(said, list(STATE_SIZES), dim=-1)
     is_shown = states[:, 0] > 0.5
     losses = [F.binary_cross_entropy_with_logits(shown[:, 0], states[:, 0])]
     if bool(is_shown.any()):
