@@ -161,6 +161,18 @@ def test_a_width_makes_all_mixers_of_equal_size(mixer: str):
     assert abs(count_parameters(localizer(mixer=mixer, width=width, **changes)) / wanted - 1) <= 0.03
 
 
+@pytest.mark.parametrize("wanted", [1, 10, 49, 50, 51, 200, 5000])
+def test_the_nearest_of_all_numbers_is_taken(wanted: int):
+    def build(number: int) -> torch.nn.Module:
+        if number % 3 == 1:
+            raise InputError("not one of these")
+        return torch.nn.Linear(number, number, bias=False)
+
+    numbers = range(1, 40)
+    nearest = min((number for number in numbers if number % 3 != 1), key=lambda number: (abs(number**2 - wanted), number))
+    assert matched(build, wanted, among=numbers, within=100.0) == nearest
+
+
 def test_sizes_that_nothing_comes_near_are_told():
     with pytest.raises(InputError, match=r"no model comes within 3% of 1,000,000 parameters: the nearest, at 16, has"):
         matched(lambda number: localizer(width=number), 1_000_000, among=[8, 16])
