@@ -207,7 +207,7 @@ def points_of(lengths: Tensor, times: Tensor, durations: Tensor, *, levels: int,
     Args:
         lengths: (b) int64, the rows of each item. times: (m) float64 seconds of all rows, item after item. durations: (b) seconds.
     """
-    parts = times.split([int(length) for length in lengths])
+    parts = torch.split(times, [int(length) for length in lengths])
     middles = [stretch_middles(part, float(end)) for part, end in zip(parts, durations, strict=True)]
     item, level, centres = [], [], []
     for number in range(levels):
