@@ -33,6 +33,7 @@ class SegmenterConfig:
 
     width: int = 64
     mixer: MixerName = "dbm"
+    embed_layers: int = 0
     num_layers: int = 8
     num_decoders: int = 0
     d_state: int = 16

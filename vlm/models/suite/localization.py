@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.models.suite.folder import check_encoder, read_model, write_model
-from vlm.models.suite.rows import RowConv, Rows, Standardised, packed, pooled, row_norms, stretch_middles, wide
+from vlm.models.suite.rows import ConvTower, RowConv, Rows, Standardised, packed, pooled, stretch_middles, wide
 from vlm.ssm.stack import Layer, MixerConfig, MixerName, check_word, count_parameters
 
 # How probable every class is at every row before anything is learnt: most rows show nothing (Lin et al. 2017, arXiv 1708.02002).
@@ -139,12 +138,10 @@ class ActionMamba(nn.Module):
         self.config = config
         width = config.width
         self.standardise = Standardised(config.dim)
-        sizes = [config.dim, *([width] * config.embed_layers)]
-        self.embed = nn.ModuleList([RowConv(one, other, bias=False) for one, other in pairwise(sizes)])
-        self.embed_norms = row_norms(width, config.embed_layers)
+        self.embed = ConvTower(config.dim, width, config.embed_layers)
         self.stem = nn.ModuleList([config.layer(number) for number in range(config.stem_layers)])
         self.branch = nn.ModuleList([config.layer(config.stem_layers + number) for number in range(config.branch_layers)])
-        self.level_norms = row_norms(width, config.num_levels)
+        self.level_norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(config.num_levels)])
         self.classify = _Head(width, len(config.classes), config.head_layers)
         self.regress = _Head(width, 2, config.head_layers)
         self.scales = nn.Parameter(torch.ones(config.num_levels))
@@ -161,10 +158,7 @@ class ActionMamba(nn.Module):
             InputError: shapes do not agree, an item has no row, or a row is not finite.
         """
         rows, _ = packed(frames, mask, self.config.dim)
-        rows = rows.having(self.standardise(rows.values))
-        for conv, norm in zip(self.embed, self.embed_norms, strict=True):
-            rows = conv(rows)
-            rows = rows.having(F.relu(norm(rows.values)))
+        rows = self.embed(rows.having(self.standardise(rows.values)))
         for layer in self.stem:
             rows = rows.mixed(layer)
         levels = [rows]
@@ -224,14 +218,10 @@ class _Head(nn.Module):
 
     def __init__(self, width: int, outputs: int, num_layers: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([RowConv(width, width, bias=False) for _ in range(num_layers)])
-        self.norms = row_norms(width, num_layers)
+        self.tower = ConvTower(width, width, num_layers)
         self.last = RowConv(width, outputs)
 
     def forward(self, rows: Rows) -> Tensor:
         """Outputs (m, outputs)."""
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            rows = conv(rows)
-            rows = rows.having(F.relu(norm(rows.values)))
-        found: Rows = self.last(rows)
+        found: Rows = self.last(self.tower(rows))
         return found.values

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vlm.errors import InputError
 from vlm.ssm.packed import Packing, item_of_row
@@ -140,9 +141,24 @@ class Standardised(nn.Module):
         return (x - self.mean) / self.spread
 
 
-def row_norms(width: int, count: int) -> nn.ModuleList:
-    """``count`` new norms over the channels of a row."""
-    return nn.ModuleList([nn.LayerNorm(width) for _ in range(count)])
+class ConvTower(nn.Module):
+    """Convolutions of width 3 along each item, each with a normalisation of every row and a ReLU after it.
+
+    Args:
+        inputs, width: of the first one's rows, and of all that come out. num_layers: 0 gives rows as they are.
+    """
+
+    def __init__(self, inputs: int, width: int, num_layers: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList([RowConv(width if layer else inputs, width, bias=False) for layer in range(num_layers)])
+        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(num_layers)])
+
+    def forward(self, rows: Rows) -> Rows:
+        """The rows (m, width)."""
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            rows = conv(rows)
+            rows = rows.having(functional.relu(norm(rows.values)))
+        return rows
 
 
 def wide(x: Tensor) -> Tensor:

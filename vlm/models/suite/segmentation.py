@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.models.suite.folder import check_encoder, read_model, write_model
-from vlm.models.suite.rows import RowConv, Rows, Standardised, instance_normed, packed, wide
+from vlm.models.suite.rows import ConvTower, RowConv, Rows, Standardised, instance_normed, packed, wide
 from vlm.ssm.local_attention import local_attention
 from vlm.ssm.stack import MixerConfig, MixerName, check_word, count_parameters
 
@@ -34,6 +34,7 @@ class SegmentationConfig:
         classes: names of the labels, in the order of their numbers. background: which of them are no action.
         frames_per_second: of the rows.
         width: of the tokens. mixer: what carries information along time; ``attention`` of layer i sees ``2^i`` rows on each side.
+        embed_layers: convolutions of width 3 before all; 0 is none, as in the paper, whose vectors know of motion.
         num_layers: of the encoder and of each decoder; layer i looks ``2^i`` rows away. num_decoders: 0 is the encoder alone.
         d_state, expand: of mamba, vim and dbm. num_heads: of attention.
         channel_dropout: share of the encoder's channels that training hides in a whole video.
@@ -47,6 +48,7 @@ class SegmentationConfig:
     frames_per_second: float = 2.0
     width: int = 64
     mixer: MixerName = "dbm"
+    embed_layers: int = 0
     num_layers: int = 8
     num_decoders: int = 0
     d_state: int = 16
@@ -63,8 +65,9 @@ class SegmentationConfig:
         for name in ("dim", "width", "num_layers", "num_heads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.num_decoders < 0:
-            raise InputError(f"num_decoders must be at least 0, got {self.num_decoders}")
+        for name in ("embed_layers", "num_decoders"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.channel_dropout < 1:
             raise InputError(f"channel_dropout must be in [0, 1), got {self.channel_dropout:g}")
         if not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
@@ -85,8 +88,10 @@ class ASMamba(nn.Module):
         self.config = config
         width, classes = config.width, len(config.classes)
         self.standardise = Standardised(config.dim)
-        self.enter = nn.Linear(config.dim, width)
+        self.embed = ConvTower(config.dim, width, config.embed_layers)
+        self.enter = nn.Linear(width if config.embed_layers else config.dim, width)
         self.layers = nn.ModuleList([_EncoderLayer(width, config.mixer_of(i), dilation=2**i) for i in range(config.num_layers)])
+        self.last_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, classes)
         self.decoders = nn.ModuleList([_Decoder(config, math.exp(-3.0 * number)) for number in range(config.num_decoders)])
 
@@ -108,10 +113,11 @@ class ASMamba(nn.Module):
         if self.training and self.config.channel_dropout:
             kept = seen.new_empty(len(rows.bounds) - 1, seen.shape[1]).bernoulli_(1 - self.config.channel_dropout)
             seen = seen * kept[rows.item] / (1 - self.config.channel_dropout)
-        held = rows.having(self.enter(seen))
+        embedded = self.embed(rows.having(seen))
+        held = rows.having(self.enter(embedded.values))
         for layer in self.layers:
             held = layer(held)
-        said = [wide(self.leave(held.values))]
+        said = [wide(self.leave(self.last_norm(held.values)))]
         for decoder in self.decoders:
             held, logits = decoder(rows.having(said[-1].softmax(dim=1)), held)
             said.append(logits)
@@ -137,16 +143,17 @@ class ASMamba(nn.Module):
 
 
 class _EncoderLayer(nn.Module):
-    """``x + linear(c + mixer(norm(c)))`` with c the dilated convolution of x, after a ReLU."""
+    """``x + linear(c + mixer(time_norm(c)))`` with c the dilated convolution of ``norm(x)``, after a ReLU."""
 
     def __init__(self, width: int, mixer: nn.Module, *, dilation: int) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(width)
         self.conv = RowConv(width, width, dilation=dilation)
         self.mixer = mixer
         self.linear = nn.Linear(width, width)
 
     def forward(self, rows: Rows) -> Rows:
-        convolved = self.conv(rows)
+        convolved = self.conv(rows.having(self.norm(rows.values)))
         convolved = convolved.having(F.relu(convolved.values))
         mixed = instance_normed(convolved).mixed(self.mixer)
         return rows.having(rows.values + self.linear(convolved.values + mixed.values))
@@ -158,6 +165,7 @@ class _DecoderLayer(nn.Module):
     def __init__(self, width: int, *, reach: int, share: float) -> None:
         super().__init__()
         self.reach, self.share = reach, share
+        self.norm = nn.LayerNorm(width)
         self.conv = RowConv(width, width, dilation=reach)
         self.look = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width // 2, bias=False)
@@ -165,7 +173,7 @@ class _DecoderLayer(nn.Module):
         self.linear = nn.Linear(width, width)
 
     def forward(self, rows: Rows, held: Rows) -> Rows:
-        convolved = self.conv(rows)
+        convolved = self.conv(rows.having(self.norm(rows.values)))
         convolved = convolved.having(F.relu(convolved.values))
         queries, keys = self.look(instance_normed(convolved).values).chunk(2, dim=1)
         taken = local_attention(queries[None], keys[None], self.value(held.values)[None], rows.item, window=self.reach)[0]
@@ -180,6 +188,7 @@ class _Decoder(nn.Module):
         width, classes = config.width, len(config.classes)
         self.enter = nn.Linear(classes, width)
         self.layers = nn.ModuleList([_DecoderLayer(width, reach=2**i, share=share) for i in range(config.num_layers)])
+        self.last_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, classes)
 
     def forward(self, said: Rows, held: Rows) -> tuple[Rows, Tensor]:
@@ -187,4 +196,4 @@ class _Decoder(nn.Module):
         rows = said.having(self.enter(said.values))
         for layer in self.layers:
             rows = layer(rows, held)
-        return rows, wide(self.leave(rows.values))
+        return rows, wide(self.leave(self.last_norm(rows.values)))
