@@ -12,6 +12,7 @@ from vlm.index import passport, segments
 from vlm.index.lock import WriterLock
 from vlm.index.model import SKILLS, ModelSlot
 from vlm.index.store import Store
+from vlm.models.shipped import shipped_with
 from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class Equipment:
             )
 
     def prepare_adding(self) -> tuple[Encoder, Sampling, segments.Pool]:
-        """The encoder, found to be the library's own, the sampling, and what pools; the passport is written where there is none."""
+        """The encoder, found to be the library's own, the sampling, and what pools. Where there is no passport it is written, and the model
+        that comes with vlm for the encoder, if any does, is attached. The caller holds the writer's lock."""
         encoder = self.load_encoder()
         held = self.read_passport()
         if held is None:
@@ -149,6 +151,8 @@ class Equipment:
             with self.store.transaction():
                 self.store.set_meta("passport", issued.to_json())
             self._passport = issued
+            if (model := shipped_with(encoder.fingerprint)) is not None:
+                self.slot.attach(model, issued, device=self.model_device())
             return encoder, sampling, self.pool()
         passport.check_frames(held, encoder)
         return encoder, Sampling.parse(held.sampling), self.pool()

@@ -18,6 +18,7 @@ from vlm.encoders.registry import load_encoder
 from vlm.errors import BadVectors, EncoderMismatch, InputError, LibraryReadOnly, QueryError, WeightsUnavailable
 from vlm.index import segments
 from vlm.index.model import write_skills
+from vlm.models import shipped
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import WEIGHTS, VideoTextConfig, VideoTextModel
@@ -115,6 +116,21 @@ def test_videos_that_are_added_later_are_pooled_by_the_model(library: Library, t
         again.add(tmp_path / "new.mp4")
         assert len(again.videos()) == 4
         assert_same(stored(again), expected(again, again.reader()))
+
+
+def test_a_new_library_takes_in_the_model_that_comes_with_its_encoder(tmp_path: Path, blocks: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "shipped")
+    save_model(tmp_path / "shipped" / "other", fingerprint="of another encoder")
+    save_model(tmp_path / "shipped" / "blocks")
+    scene_video(tmp_path / "new.mp4", [("black", 6), ("red", 6)])
+    with Library.open(tmp_path / "lib", encoder=blocks) as made:
+        made.add(tmp_path / "new.mp4")
+        assert made.stats().model is not None
+        assert made.stats().model.startswith("blocks-")
+        assert_same(stored(made), expected(made, made.reader()))
+        made.detach()
+        made.add(tmp_path / "new.mp4", retry=True)  # what was taken out stays out
+        assert made.stats().model is None
 
 
 def test_rebuilding_keeps_the_model(library: Library, trained: Path):
