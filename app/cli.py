@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vlm import __version__
-from vlm.app.commands import add, ask, catalog, check, demo, doctor, ground, localize, models, search, segment, toybox, train
+from vlm.app.commands import add, ask, catalog, check, demo, doctor, export, ground, localize, models, search, segment, toybox, train, why
 from vlm.app.console import emit, fail, leave_closed_pipe, note
 from vlm.app.exits import ExitCode
 from vlm.errors import VlmError
@@ -58,8 +58,10 @@ def build() -> typer.Typer:
     )
     app.command("add")(add.add)
     app.command("search")(search.search)
+    app.command("why")(why.why)
     app.command("ground")(ground.ground)
     app.command("ask")(ask.ask)
+    app.command("export")(export.export)
     app.command("localize")(localize.localize)
     app.command("segment")(segment.segment)
     app.command("list")(catalog.list_videos)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +17,7 @@ from vlm.errors import InputError, SpanError, VideoError, VideoUnwritable
 from vlm.types import Span
 
 if TYPE_CHECKING:
+    from vlm.data.formats.found import FoundMoment
     from vlm.index.footage import Footage
     from vlm.index.library import Library
     from vlm.types import Grounded, Hit
@@ -70,19 +71,28 @@ def check_new_folder(folder: Path | None) -> None:
 
 def clips_of_hits(library: Library, hits: Sequence[Hit]) -> list[Clip]:
     """A clip for each hit."""
-    sources = {video_id: _source_of(library, video_id) for video_id in dict.fromkeys(hit.video_id for hit in hits)}
+    sources = {video_id: source_of(library, video_id) for video_id in dict.fromkeys(hit.video_id for hit in hits)}
     return [_clip(f"{hit.rank:02}", hit.span, *sources[hit.video_id]) for hit in hits]
 
 
 def clips_of_moments(library: Library, footage: Footage, found: Sequence[Grounded]) -> list[Clip]:
     """A clip for each moment, named with the number of its query where there are several."""
-    path, fault = (footage.path, "") if footage.video_id is None else _source_of(library, footage.video_id)
+    path, fault = (footage.path, "") if footage.video_id is None else source_of(library, footage.video_id)
     prefixes = [f"q{number:0{len(str(len(found)))}}_" if len(found) > 1 else "" for number in range(1, len(found) + 1)]
     return [
         _clip(f"{prefix}{rank:02}", moment.span, path, fault)
         for prefix, one in zip(prefixes, found, strict=True)
         for rank, moment in enumerate(one.moments, start=1)
     ]
+
+
+def clips_of_found(moments: Sequence[FoundMoment], sources: Mapping[int | str, tuple[str, str]]) -> list[Clip]:
+    """A clip for each moment, named with the number of its query where there are several. ``sources`` are the files by the moments' source,
+    with what is wrong with each."""
+    numbers = {query: number for number, query in enumerate(dict.fromkeys(moment.query for moment in moments), start=1)}
+    width = len(str(len(numbers)))
+    prefixes = {query: f"q{number:0{width}}_" if len(numbers) > 1 else "" for query, number in numbers.items()}
+    return [_clip(f"{prefixes[moment.query]}{moment.rank:02}", moment.span, *sources[moment.source]) for moment in moments]
 
 
 def write_clips(folder: Path, clips: Sequence[Clip], mode: CutMode) -> bool:
@@ -131,7 +141,7 @@ def _clip(label: str, span: Span, path: str, fault: str) -> Clip:
     return Clip(f"{label}_{_safe_stem(path)}_{span.start:08.3f}-{span.end:08.3f}", path, span, fault)
 
 
-def _source_of(library: Library, video_id: int) -> tuple[str, str]:
+def source_of(library: Library, video_id: int) -> tuple[str, str]:
     """A file that is still what was added, or a name for it and what is wrong with it."""
     record = library.video(video_id)
     name = record.path or f"video {video_id}"

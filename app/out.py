@@ -52,11 +52,16 @@ def chosen_format(asked: Format | None, output: Path | None, *, as_json: bool) -
     if output is not None:
         if chosen is Format.TABLE:
             raise typer.BadParameter("a table goes to stdout alone: name another --format for a file", param_hint="--output")
-        if output.exists() or output.is_symlink():
-            raise InputError(f"{str(output)!r} exists and is never overwritten: name another, or remove it first")
-        if not output.parent.is_dir():
-            raise InputError(f"there is no folder {str(output.parent)!r} to put {output.name!r} in")
+        check_new(output)
     return chosen
+
+
+def check_new(output: Path) -> None:
+    """Raises InputError where ``output`` exists, or its folder does not."""
+    if output.exists() or output.is_symlink():
+        raise InputError(f"{str(output)!r} exists and is never overwritten: name another, or remove it first")
+    if not output.parent.is_dir():
+        raise InputError(f"there is no folder {str(output.parent)!r} to put {output.name!r} in")
 
 
 def write_found(found: Sequence[FoundMoment], chosen: Format, output: Path | None) -> None:
@@ -115,17 +120,25 @@ def _write_subtitles(found: Sequence[FoundMoment], chosen: Format, output: Path 
         only_video_of(found)
         put(make(found), None)
         return
+    of_videos: dict[int | str, list[FoundMoment]] = {}
+    for moment in found:
+        of_videos.setdefault(moment.source, []).append(moment)
+    put_each([(moments[0].video_name, make(moments)) for moments in of_videos.values()], output, suffix=f".{chosen}")
+
+
+def put_each(texts: Sequence[tuple[str, str]], output: Path, *, suffix: str) -> None:
+    """Writes the text of each video, given with the video's path, into a new folder, of which nothing is left where that fails.
+
+    Raises:
+        InputError: the folder cannot be made, a text is no UTF-8, or the disk does not take it.
+    """
     try:
         output.mkdir()
     except OSError as error:
         raise InputError(f"the folder {str(output)!r} cannot be made: {error.strerror}") from error
-    of_videos: dict[int | str, list[FoundMoment]] = {}
-    for moment in found:
-        of_videos.setdefault(moment.source, []).append(moment)
     try:
-        for number, moments in enumerate(of_videos.values(), start=1):
-            name = f"{number:02}_{Path(moments[0].video_name).stem[:80]}.{chosen}"
-            put(make(moments), output / name)
+        for number, (video, text) in enumerate(texts, start=1):
+            put(text, output / f"{number:02}_{Path(video).stem[:80]}{suffix}")
     except BaseException:
         shutil.rmtree(output, ignore_errors=True)  # made above: half of the files would look like all of them
         raise

@@ -68,7 +68,7 @@ def find(gear: Equipment, request: Request, open_footage: OpenFootage) -> Search
     watch.lap("load model")
     gear.checked_texts()
     watch.lap("check model")
-    embed, index = _index_and_texts(gear, encoder)
+    embed, index = index_and_texts(gear, encoder)
     watch.lap("open index")
     shows = any(not isinstance(term.what, str) for term in terms)
     vector = query_vector(terms, embed, gear.reader() if shows else None, dim=index.dim)
@@ -98,7 +98,7 @@ def _depth(request: Request, reader: Reader | None) -> tuple[int, int]:
     return request.skip, request.top_k
 
 
-def _index_and_texts(gear: Equipment, encoder: Encoder) -> tuple[EncodeTexts, VectorIndex]:
+def index_and_texts(gear: Equipment, encoder: Encoder) -> tuple[EncodeTexts, VectorIndex]:
     """The vector index, and what makes vectors of texts by the same model; another process may just be changing it."""
     held = gear.slot.held()
     while True:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vlm.index.ask import Asked
     from vlm.index.filters import Filters
     from vlm.index.footage import Footage
+    from vlm.index.why import Why
     from vlm.models.answerer import Answerer
     from vlm.models.model import VideoTextModel
     from vlm.models.plain import Reader
@@ -172,8 +173,7 @@ class Library:
         from vlm.index.find import Request, find
         from vlm.index.footage import Footage
 
-        if self._gear.read_passport() is None or not self._store.has_segments():
-            raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
+        self._refuse_empty()
         request = Request(
             query=query,
             like=[like] if isinstance(like, str | bytes | os.PathLike | int | Footage) else like,
@@ -188,6 +188,38 @@ class Library:
             latency_ms=latency_ms,
         )
         return find(self._gear, request, self.footage)
+
+    def why(
+        self,
+        query: str,
+        *,
+        rank: int = 1,
+        video: int | None = None,
+        only: Filters | None = None,
+        top_k: int = 10,
+        group_by: Literal["video", "segment"] = "video",
+        min_confidence: float | None = None,
+        second_look: bool = True,
+    ) -> Why:
+        """Why hit ``rank`` of ``search`` with the same arguments was found, or why ``video`` was or was not; see index.why.
+
+        Raises:
+            InputError: a rank that there is not. UnknownVideo: no such ``video``. Else as ``search``.
+        """
+        from vlm.index.find import Request
+        from vlm.index.why import why
+
+        self._refuse_empty()
+        if video is not None:
+            self.video(video)
+        request = Request(
+            query=query, only=only, top_k=top_k, group_by=group_by, min_confidence=min_confidence, second_look=second_look
+        )
+        return why(self._gear, request, self.footage, rank=rank, video=video)
+
+    def _refuse_empty(self) -> None:
+        if self._gear.read_passport() is None or not self._store.has_segments():
+            raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
 
     def videos(self) -> list[VideoRecord]:
         """All videos in order of id."""

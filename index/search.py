@@ -137,6 +137,12 @@ class Searcher:
                 return hits, timings
             wanted *= 4
 
+    def nearest(self, vector: NDArray[np.float32], *, most: int) -> list[tuple[float, StoredSegment]]:
+        """The ``most`` segments nearest to a unit vector (1, d), best first, with their scores: nothing is grouped and nothing left out."""
+        found, _ = self._ranked(vector, most)
+        segments = self._store.segments([i for _, i in found])
+        return [(score, segments[i]) for score, i in found if i in segments]
+
     def _ranked(self, vector: NDArray[np.float32], wanted: int) -> tuple[list[tuple[float, int]], bool]:
         """The best ``wanted`` segments, and whether there are no more."""
         scores, ids = self._index.search(vector, min(wanted, self._index.num_vectors), fetch=self._fetch)
@@ -189,7 +195,7 @@ def _choose(ranked: Iterable[tuple[float, StoredSegment]], top_k: int, group_by:
     by_video: dict[int, list[StoredSegment]] = {}
     for score, segment in ranked:
         others = by_video.setdefault(segment.video_id, [])
-        if others and (group_by == "video" or any(_same_stretch(segment, other) for other in others)):
+        if others and (group_by == "video" or any(same_stretch(segment, other) for other in others)):
             continue
         others.append(segment)
         chosen.append((score, segment))
@@ -198,5 +204,6 @@ def _choose(ranked: Iterable[tuple[float, StoredSegment]], top_k: int, group_by:
     return chosen
 
 
-def _same_stretch(one: StoredSegment, other: StoredSegment) -> bool:
+def same_stretch(one: StoredSegment, other: StoredSegment) -> bool:
+    """Whether two segments of one video show the same thing twice."""
     return overlap_seconds(one.span, other.span) > SAME_STRETCH * min(one.span.seconds, other.span.seconds)

@@ -28,6 +28,7 @@ WALLS = {
     "open_clip": ("vlm/encoders/openclip.py",),
     "transformers": ("vlm/encoders/transformers.py", "vlm/models/answerer_hf.py"),
     "peft": ("train/finetune.py",),
+    "opentimelineio": ("vlm/data/formats/otio.py",),
     "fastapi": ("app/server.py",),
     "starlette": ("app/server.py",),
     "uvicorn": ("app/server.py",),

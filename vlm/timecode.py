@@ -62,7 +62,8 @@ def check_drop_frame(rate: Fraction) -> None:
     """Raises InputError where drop-frame is not defined for ``rate``."""
     if not knows_drop_frame(rate):
         raise InputError(
-            f"drop-frame timecode counts 29.97 (30000/1001) and 59.94 (60000/1001) frames/s alone, got {rate_name(rate)}: leave drop-frame out"
+            f"drop-frame timecode counts 29.97 (30000/1001) and 59.94 (60000/1001) frames/s alone, got {rate_name(rate)}: "
+            "leave drop-frame out"
         )
 
 

@@ -11,7 +11,8 @@ import typer
 from vlm.app.clips import ClipsOption, CutMode, CutOption, check_new_folder, clips_of_moments, write_clips
 from vlm.app.console import emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
-from vlm.app.options import DeviceOption, EncoderOption, JsonOption, LibraryOption, WithinOption, stretch_of, video_library
+from vlm.app.last import keep_last
+from vlm.app.options import DeviceOption, EncoderOption, JsonOption, LibraryOption, WithinOption, named_video_library, stretch_of
 from vlm.app.out import Format, FormatOption, OutputOption, chosen_format, put, write_found
 from vlm.app.render import Column, print_table, stretch
 from vlm.data.formats.found import FoundMoment
@@ -55,7 +56,7 @@ def ground(
         from vlm.app.sheet import check_free
 
         check_free(plot)
-    with video_library(library, video, encoder=encoder, device=device) as held:
+    with named_video_library(library, video, encoder=encoder, device=device) as (held, folder):
         footage = held.footage(video)
         if span is not None:
             footage = footage.within(span)
@@ -64,6 +65,8 @@ def ground(
         wanted = [] if clips is None else clips_of_moments(held, footage, found)
         told = [warning for text in texts for warning in query_warnings(text, held.load_encoder())]
     warnings = list(dict.fromkeys([*told, *footage.notes]))
+    rows = [moment for one in found for moment in _rows(one, footage)]
+    keep_last(folder, "ground", texts, rows)
     is_probability = all(one.presence is not None for one in found)
     times = footage.features.times + footage.offset_seconds
     if plot is not None:
@@ -82,7 +85,7 @@ def ground(
         )
         put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)
     else:
-        write_found([moment for one in found for moment in _rows(one, footage)], chosen, output)
+        write_found(rows, chosen, output)
     for warning in warnings:
         warn(warning)
     if plot is not None:

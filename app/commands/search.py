@@ -14,6 +14,7 @@ import typer
 from vlm.app.clips import ClipsOption, CutMode, CutOption, check_new_folder, clips_of_hits, write_clips
 from vlm.app.console import emit_row, note, results_go_to_people, warn
 from vlm.app.exits import ExitCode
+from vlm.app.last import keep_last
 from vlm.app.options import (
     DeviceOption,
     EncoderOption,
@@ -140,6 +141,8 @@ def search(
         pictures = [held.thumbnail(hit.video_id, (hit.span.start + hit.span.end) / 2) for hit in result.hits] if thumbnails else []
         warnings = [*result.warnings, *_change_warnings(held)]
         wanted = [] if clips is None else clips_of_hits(held, result.hits)
+    moments = [found_moment(result.query, hit) for hit in result.hits]
+    keep_last(folder, "search", [result.query], moments)
     if chosen is Format.TABLE:
         _print_hits(result.hits)
     elif chosen is Format.JSON:
@@ -148,7 +151,7 @@ def search(
         )
         put(document.model_dump_json(by_alias=True, indent=2) + "\n", output)
     else:
-        write_found([_found(result.query, hit) for hit in result.hits], chosen, output)
+        write_found(moments, chosen, output)
     for warning in warnings:
         warn(warning)
     if not result.hits:
@@ -176,8 +179,17 @@ def _nothing(query: str, *, only: bool, min_confidence: float | None) -> str:
     return f"{told} with confidence {min_confidence:g}, which {rate_at(min_confidence):.2%} of queries for what is not there would reach"
 
 
-def _found(query: str, hit: Hit) -> FoundMoment:
-    return FoundMoment(query=query, video=hit.path, span=hit.span, score=hit.score, rank=hit.rank, video_id=hit.video_id)
+def found_moment(query: str, hit: Hit) -> FoundMoment:
+    """A hit as result formats write it."""
+    return FoundMoment(
+        query=query,
+        video=hit.path,
+        span=hit.span,
+        score=hit.score,
+        rank=hit.rank,
+        video_id=hit.video_id,
+        confidence=hit.confidence,
+    )
 
 
 def _weighed(text: str) -> tuple[str, float]:

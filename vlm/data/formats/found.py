@@ -63,6 +63,20 @@ def moment_of(fields: Fields, *, absent: object) -> FoundMoment:
     )
 
 
+def found_row(moment: FoundMoment) -> dict[str, object]:
+    """The fields that ``moment_of`` reads, None for what a moment has not."""
+    return {
+        "query": moment.query,
+        "video": moment.video,
+        "start": moment.span.start,
+        "end": moment.span.end,
+        "score": moment.score,
+        "rank": moment.rank,
+        "video_id": moment.video_id,
+        "confidence": moment.confidence,
+    }
+
+
 def submissions_of(found: Iterable[FoundMoment]) -> tuple[Submission, ...]:
     """A submission for each pair of query and video, in the order of their first moments; ``qid`` counts them from 0."""
     together: dict[tuple[str, int | str], list[FoundMoment]] = {}
@@ -83,5 +97,7 @@ def only_video_of(found: Sequence[FoundMoment]) -> str:
     """The video that all moments lie in; raises ``InputError`` where they lie in several, or there are none."""
     videos = list({moment.source: moment.video_name for moment in found}.values())
     if len(videos) != 1:
-        raise InputError(f"subtitles belong to one video, got moments of {len(videos)} {videos[:3]}: write one file for each, with -o DIR")
+        raise InputError(
+            f"subtitles and chapters belong to one video, got moments of {len(videos)} {videos[:3]}: write one file for each, with -o DIR"
+        )
     return videos[0]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from vlm.data.formats.files import PathLike, dump_json, read_json_lines, write_text
-from vlm.data.formats.found import FoundMoment, moment_of
+from vlm.data.formats.found import FoundMoment, found_row, moment_of
 
 
 def found_jsonl_text(found: Iterable[FoundMoment]) -> str:
     """The lines of a file."""
-    return "".join(f"{dump_json(_row(moment))}\n" for moment in found)
+    return "".join(f"{dump_json(found_row(moment))}\n" for moment in found)
 
 
 def write_found_jsonl(path: PathLike, found: Iterable[FoundMoment]) -> None:
@@ -24,16 +24,3 @@ def write_found_jsonl(path: PathLike, found: Iterable[FoundMoment]) -> None:
 def read_found_jsonl(path: PathLike) -> tuple[FoundMoment, ...]:
     """The results of a file."""
     return tuple(moment_of(fields, absent=None) for fields in read_json_lines(path))
-
-
-def _row(moment: FoundMoment) -> dict[str, object]:
-    return {
-        "query": moment.query,
-        "video": moment.video,
-        "start": moment.span.start,
-        "end": moment.span.end,
-        "score": moment.score,
-        "rank": moment.rank,
-        "video_id": moment.video_id,
-        "confidence": moment.confidence,
-    }
