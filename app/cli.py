@@ -15,7 +15,24 @@ from typing import Annotated
 import typer
 
 from vlm import __version__
-from vlm.app.commands import add, ask, catalog, check, demo, doctor, export, ground, localize, models, search, segment, toybox, train, why
+from vlm.app.commands import (
+    add,
+    ask,
+    catalog,
+    check,
+    demo,
+    doctor,
+    duplicates,
+    export,
+    ground,
+    localize,
+    models,
+    search,
+    segment,
+    toybox,
+    train,
+    why,
+)
 from vlm.app.console import emit, fail, leave_closed_pipe, note
 from vlm.app.exits import ExitCode
 from vlm.errors import VlmError
@@ -64,6 +81,7 @@ def build() -> typer.Typer:
     app.command("export")(export.export)
     app.command("localize")(localize.localize)
     app.command("segment")(segment.segment)
+    app.command("duplicates")(duplicates.duplicates)
     app.command("list")(catalog.list_videos)
     app.command("show")(catalog.show)
     app.command("rm")(catalog.remove)

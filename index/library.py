@@ -28,6 +28,7 @@ from vlm.video.sample import Sampling
 
 if TYPE_CHECKING:
     from vlm.index.ask import Asked
+    from vlm.index.duplicates import SharedStretch
     from vlm.index.filters import Filters
     from vlm.index.footage import Footage
     from vlm.index.why import Why
@@ -212,14 +213,25 @@ class Library:
         self._refuse_empty()
         if video is not None:
             self.video(video)
-        request = Request(
-            query=query, only=only, top_k=top_k, group_by=group_by, min_confidence=min_confidence, second_look=second_look
-        )
+        request = Request(query=query, only=only, top_k=top_k, group_by=group_by, min_confidence=min_confidence, second_look=second_look)
         return why(self._gear, request, self.footage, rank=rank, video=video)
 
     def _refuse_empty(self) -> None:
         if self._gear.read_passport() is None or not self._store.has_segments():
             raise QueryError(f"library {str(self.path)!r} holds no video yet: vlm add VIDEOS --library {self.path}")
+
+    def duplicates(
+        self,
+        video: int | None = None,
+        *,
+        min_seconds: float = 5.0,
+        repeats: bool = False,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[SharedStretch]:
+        """Stretches that videos share, or this one with others, with both places; the longest first. See ``vlm.index.duplicates``."""
+        from vlm.index.duplicates import find_duplicates
+
+        return find_duplicates(self._store, video_id=video, min_seconds=min_seconds, repeats=repeats, on_progress=on_progress)
 
     def videos(self) -> list[VideoRecord]:
         """All videos in order of id."""
