@@ -35,7 +35,7 @@ def test_every_command_has_help(vlm: Vlm, command: str):
 
 def test_the_shell_completes_commands():
     done = run_process(environment={"_VLM_COMPLETE": "complete_bash", "COMP_WORDS": "vlm s", "COMP_CWORD": "1"})
-    assert done.out.split() == ["search", "show", "stats"]
+    assert done.out.split() == ["search", "segment", "show", "stats"]
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["list", "--nonsense"], ["search"], ["add"]])
