@@ -248,9 +248,9 @@ class _Judge:
     def _far(self, video_id: int) -> _Candidate:
         """The best stretch of a video that is not among those that were ranked."""
         store = self._gear.store
-        ids = store.segment_ids_of([video_id], most=FARTHEST)
+        ids = store.segment_ids_of([video_id], most=store.num_segments())
         if ids is None or not len(ids):
-            raise store.unknown(video_id)
+            raise store.unknown(video_id)  # removed just now by another process
         scores = store.segment_vectors(ids, self._index.dim) @ self._vector[0]
         best = int(scores.argmax())
         return _Candidate(float(scores[best]), store.segments([int(ids[best])])[int(ids[best])], None)
