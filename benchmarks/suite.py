@@ -19,14 +19,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from benchmarks.encode import machine
 from vlm.data.toybox.plan import make_world
+from vlm.data.toybox.truth import Labels, classes_of
 from vlm.encoders.base import Encoder
 from vlm.encoders.registry import load_encoder
 from vlm.eval import suite
@@ -53,10 +55,14 @@ def made(name: str) -> dict[str, Any]:
     return read_recipe(recipe_path(f"suite-{name}"), {"model": task_named(name).model, **SECTIONS})
 
 
-def sized(name: str, mixer: str, encoder: Encoder) -> tuple[int, int]:
+def known_classes(name: str, labels: Labels) -> tuple[str, ...]:
+    return classes_of(labels)[1:] if name == "localization" else classes_of(labels)
+
+
+def sized(name: str, mixer: str, encoder: Encoder, labels: Labels) -> tuple[int, int]:
     """The width at which a mixer has the recipe's count of parameters, and its own count."""
     task, recipe = task_named(name), made(name)
-    classes = [f"class {number}" for number in range(29 if name == "localization" else 30)]
+    classes = known_classes(name, labels)
 
     def build(width: int, word: str = mixer) -> torch.nn.Module:
         return task.build(replace(recipe["model"], mixer=word, width=width), classes, encoder, recipe["data"])
@@ -72,19 +78,19 @@ def test_videos(given: argparse.Namespace, encoder: Encoder, rate: float) -> lis
     return [suite.Video(world, features[number]) for number, world in enumerate(worlds)]
 
 
-def figures_of(name: str, model: Any, videos: list[suite.Video], rate: float) -> dict[str, float]:
+def figures_of(name: str, model: Any, videos: list[suite.Video], data: SuiteDataConfig) -> dict[str, float]:
     if name == "localization":
-        return suite.localizer_figures(videos, suite.found_by(model))
-    return suite.segmenter_figures(videos, suite.labelled_by(model), rate=rate)
+        return suite.localizer_figures(videos, suite.found_by(model), labels=data.labels)
+    return suite.segmenter_figures(videos, suite.labelled_by(model), rate=data.frames_per_second, labels=data.labels)
 
 
 def train_row(given: argparse.Namespace, name: str, mixer: str, seed: int) -> None:
     """One training and its figures, into its folder."""
     encoder, recipe = load_encoder(given.encoder), made(name)
-    width, parameters = sized(name, mixer, encoder)
+    width, parameters = sized(name, mixer, encoder, given.labels)
     data: SuiteDataConfig = recipe["data"]
-    instead = {"mixer": mixer, "width": width, "seed": seed, "steps": given.steps, "worlds": given.train_worlds}
-    folder, cache = given.out / f"{name}-{mixer}-{seed}", given.cache or given.out / "cache"
+    instead = {"mixer": mixer, "width": width, "seed": seed, "steps": given.steps, "worlds": given.train_worlds, "labels": given.labels}
+    folder, cache = given.out / f"{name}-{given.labels}-{mixer}-{seed}", given.cache or given.out / "cache"
     task = task_named(name)
     shown = replace(data, worlds=given.train_worlds or data.worlds)
     task.videos(shown, encoder, cache, split="train", workers=given.threads)  # not part of the time
@@ -92,7 +98,7 @@ def train_row(given: argparse.Namespace, name: str, mixer: str, seed: int) -> No
     model = train_suite(task, recipe_path(f"suite-{name}"), folder, encoder, cache=cache, resume=True, workers=given.threads, **instead)
     seconds = time.perf_counter() - begin
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = figures_of(name, model, test_videos(given, encoder, data.frames_per_second), data.frames_per_second)
+    found = figures_of(name, model, test_videos(given, encoder, data.frames_per_second), replace(data, labels=given.labels))
     row = {"parameters": parameters, "width": width, "seconds": seconds, "peak_mib": most, "fingerprint": encoder.fingerprint, **found}
     (folder / "figures.json").write_text(json.dumps(row) + "\n")
 
@@ -102,7 +108,7 @@ def rows_of(given: argparse.Namespace, name: str) -> dict[str, list[dict[str, fl
     rows: dict[str, list[dict[str, float]]] = {}
     for mixer in given.mixers:
         for seed in given.seeds:
-            kept = given.out / f"{name}-{mixer}-{seed}" / "figures.json"
+            kept = given.out / f"{name}-{given.labels}-{mixer}-{seed}" / "figures.json"
             if not kept.exists():
                 words = [sys.executable, "-m", "benchmarks.suite", *sys.argv[1:], "--row", name, mixer, str(seed)]
                 subprocess.run(words, check=True)
@@ -115,15 +121,19 @@ def baselines(given: argparse.Namespace, name: str, encoder: Encoder) -> dict[st
     data = made(name)["data"]
     videos, rate = test_videos(given, encoder, data.frames_per_second), data.frames_per_second
     if name == "localization":
-        chance = suite.chance_actions(toybox_worlds(replace(data, worlds=200), split="train"))
-        return {"chance": suite.localizer_figures(videos, chance), "oracle": suite.localizer_figures(videos, suite.true_actions)}
-    ways: dict[str, Callable[[suite.Video], Any]] = {"chance": suite.nothing_everywhere, "oracle": suite.true_labels}
-    return {way: suite.segmenter_figures(videos, label, rate=rate) for way, label in ways.items()}
+        chance = suite.chance_actions(toybox_worlds(replace(data, worlds=200), split="train"), labels=given.labels)
+        find: dict[str, Callable[[suite.Video], Any]] = {"chance": chance, "oracle": partial(suite.true_actions, labels=given.labels)}
+        return {way: suite.localizer_figures(videos, one, labels=given.labels) for way, one in find.items()}
+    tell: dict[str, Callable[[suite.Video], Any]] = {
+        "chance": suite.nothing_everywhere,
+        "oracle": partial(suite.true_labels, labels=given.labels),
+    }
+    return {way: suite.segmenter_figures(videos, one, rate=rate, labels=given.labels) for way, one in tell.items()}
 
 
 def print_rows(given: argparse.Namespace, name: str, rows: dict[str, list[dict[str, float]]], beside: dict[str, dict[str, float]]) -> None:
     columns = COLUMNS[name]
-    print(f"\n{name}: {given.worlds} worlds of the split test, {len(given.seeds)} seeds\n")
+    print(f"\n{name}, labels {given.labels}: {given.worlds} worlds of the split test, {len(given.seeds)} seeds\n")
     print_line("mixer", "parameters", *columns.values(), "train, s", "peak, MiB")
     print_line(*["---"] * (len(columns) + 4))
     print_line("chance", "", *[f"{beside['chance'][key]:.3f}" for key in columns], "", "")
@@ -148,9 +158,9 @@ def print_lengths(given: argparse.Namespace, name: str, encoder: Encoder) -> Non
     path = given.out / f"lengths-{name}.json"
     held: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     task, recipe = task_named(name), made(name)
-    classes = [f"class {number}" for number in range(30)]
+    classes = known_classes(name, given.labels)
     for mixer in given.mixers:
-        width, _ = sized(name, mixer, encoder)
+        width, _ = sized(name, mixer, encoder, given.labels)
         model = task.build(replace(recipe["model"], mixer=mixer, width=width), classes, encoder, recipe["data"]).eval()
         for length in LENGTHS:
             if f"{mixer} {length}" not in held:
@@ -184,6 +194,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=60, help="of the split test")
     parser.add_argument("--train-worlds", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
+    parser.add_argument("--labels", default="actions", choices=get_args(Labels), help="whether the way of an action is part of its label")
     parser.add_argument("--encoder", default="pocket")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--lengths", action="store_true", help="the table of time against length alone")

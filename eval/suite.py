@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlm.data.toybox.truth import CLASSES, NOTHING, frame_classes, segments
+from vlm.data.toybox.truth import CLASSES, NOTHING, Labels, frame_classes, label_of, segments
 from vlm.data.toybox.world import World
 from vlm.eval.localization import ACTIVITYNET, THUMOS, Action, localization_figures
 from vlm.eval.segmentation import OVERLAPS, segmentation_figures
@@ -27,9 +27,11 @@ class Video:
     features: Features
 
 
-def localizer_figures(videos: Sequence[Video], find: Callable[[Video], Sequence[FoundAction]]) -> dict[str, float]:
+def localizer_figures(
+    videos: Sequence[Video], find: Callable[[Video], Sequence[FoundAction]], *, labels: Labels = "ways"
+) -> dict[str, float]:
     """Mean average precision of what ``find`` gives: the average over THUMOS-14's overlaps and over ActivityNet's, and at 0.5."""
-    truth = [Action(video.world.name, event.label, event.span) for video in videos for event in video.world.events]
+    truth = [Action(video.world.name, label_of(event.label, labels), event.span) for video in videos for event in video.world.events]
     found = [Action(video.world.name, one.label, one.span, one.score) for video in videos for one in find(video)]
     both = localization_figures(truth, found, overlaps=sorted({*THUMOS, *ACTIVITYNET}))
     return {
@@ -39,9 +41,11 @@ def localizer_figures(videos: Sequence[Video], find: Callable[[Video], Sequence[
     }
 
 
-def segmenter_figures(videos: Sequence[Video], label: Callable[[Video], Sequence[str]], *, rate: float) -> dict[str, float]:
+def segmenter_figures(
+    videos: Sequence[Video], label: Callable[[Video], Sequence[str]], *, rate: float, labels: Labels = "ways"
+) -> dict[str, float]:
     """Accuracy, edit score and F1 of the labels that ``label`` gives for each row; ``nothing`` is background."""
-    truth = [[CLASSES[number] for number in frame_classes(video.world, rate=rate)] for video in videos]
+    truth = [[label_of(CLASSES[number], labels) for number in frame_classes(video.world, rate=rate)] for video in videos]
     figures = segmentation_figures(truth, [label(video) for video in videos], background=(NOTHING,))
     f1 = {f"f1_at_{round(100 * overlap)}": figures.f1[overlap] for overlap in OVERLAPS}
     return {"accuracy": figures.accuracy, "edit": figures.edit, **f1}
@@ -57,12 +61,12 @@ def labelled_by(model: ASMamba) -> Callable[[Video], Sequence[str]]:
     return lambda video: [model.config.classes[number] for number in row_probabilities(model, video.features).argmax(axis=1)]
 
 
-def chance_actions(worlds: Sequence[World], *, seed: int = 0) -> Callable[[Video], list[FoundAction]]:
+def chance_actions(worlds: Sequence[World], *, labels: Labels = "ways", seed: int = 0) -> Callable[[Video], list[FoundAction]]:
     """Guesses without looking: actions as frequent, as long and of such labels as in ``worlds``, anywhere."""
-    labels = Counter(event.label for world in worlds for event in world.events)
+    counts = Counter(label_of(event.label, labels) for world in worlds for event in world.events)
     lengths = [event.span.seconds for world in worlds for event in world.events]
     rate = len(lengths) / sum(world.seconds for world in worlds)
-    names, shares = list(labels), np.array(list(labels.values())) / labels.total()
+    names, shares = list(counts), np.array(list(counts.values())) / counts.total()
 
     def guess(video: Video) -> list[FoundAction]:
         random = np.random.default_rng([seed, *video.world.name.encode()])
@@ -76,14 +80,14 @@ def chance_actions(worlds: Sequence[World], *, seed: int = 0) -> Callable[[Video
     return guess
 
 
-def true_actions(video: Video) -> list[FoundAction]:
+def true_actions(video: Video, *, labels: Labels = "ways") -> list[FoundAction]:
     """Who knows the world and sees its rows: every event, from the row nearest to its start to the row nearest to its end."""
     edges = np.append(video.features.times, video.features.end)
     found = []
     for event in video.world.events:
         start, end = (float(edges[np.abs(edges - time).argmin()]) for time in (event.span.start, event.span.end))
         if end > start:
-            found.append(FoundAction(event.label, Span(start, end), 1.0))
+            found.append(FoundAction(label_of(event.label, labels), Span(start, end), 1.0))
     return found
 
 
@@ -92,9 +96,9 @@ def nothing_everywhere(video: Video) -> list[str]:
     return [NOTHING] * len(video.features.times)
 
 
-def true_labels(video: Video) -> list[str]:
+def true_labels(video: Video, *, labels: Labels = "ways") -> list[str]:
     """Who knows the world, and says of a row what holds in the middle of its stretch: the truth tells what holds at its start."""
     track = segments(video.world)
     middles = (video.features.times + np.append(video.features.times[1:], video.features.end)) / 2
     starts = np.array([one.span.start for one in track])
-    return [track[place].label for place in np.searchsorted(starts, middles, side="right") - 1]
+    return [label_of(track[place].label, labels) for place in np.searchsorted(starts, middles, side="right") - 1]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm.data.toybox.plan import make_world
-from vlm.data.toybox.truth import CLASSES, frame_classes
+from vlm.data.toybox.truth import CLASSES, Labels, classes_of, frame_classes, label_of
 from vlm.data.toybox.world import World
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
+from vlm.ssm.stack import check_word
 from vlm.train.examples import FeatureSource
 from vlm.train.features import open_features
 from vlm.types import Span
@@ -26,6 +28,7 @@ class SuiteDataConfig:
         seed, worlds: how many worlds of Toybox, and from which seed.
         batch: videos a batch. longest: rows; of longer videos a stretch of so many is shown, each time another one.
         frames_per_second: of the rows.
+        labels: of Toybox: ``ways`` tells which way an action goes (``move left``: 29 actions), ``actions`` does not (``move``: 12).
     """
 
     seed: int = 21
@@ -33,8 +36,10 @@ class SuiteDataConfig:
     batch: int = 8
     longest: int = 192
     frames_per_second: float = 2.0
+    labels: Labels = "ways"
 
     def __post_init__(self) -> None:
+        check_word("labels", self.labels, get_args(Labels))
         for name in ("worlds", "batch", "longest"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -79,13 +84,15 @@ def toybox_actions(data: SuiteDataConfig, encoder: Encoder, cache: Path, *, spli
     """Toybox as a localizer learns it: every event is an action of its label."""
     worlds = toybox_worlds(data, split=split)
     features = open_features(worlds, encoder, cache, frames_per_second=data.frames_per_second, workers=workers)
-    actions = tuple(tuple(TimedLabel(event.span, event.label) for event in world.events) for world in worlds)
-    return LabelledVideos(tuple(world.name for world in worlds), features, actions, CLASSES[1:])
+    actions = tuple(tuple(TimedLabel(event.span, label_of(event.label, data.labels)) for event in world.events) for world in worlds)
+    return LabelledVideos(tuple(world.name for world in worlds), features, actions, classes_of(data.labels)[1:])
 
 
 def toybox_rows(data: SuiteDataConfig, encoder: Encoder, cache: Path, *, split: str, workers: int = 1) -> LabelledRows:
     """Toybox as a segmenter learns it: the class of the label track at every row; where nothing happens it is ``nothing``."""
     worlds = toybox_worlds(data, split=split)
     features = open_features(worlds, encoder, cache, frames_per_second=data.frames_per_second, workers=workers)
-    labels = tuple(frame_classes(world, rate=data.frames_per_second) for world in worlds)
-    return LabelledRows(tuple(world.name for world in worlds), features, labels, CLASSES)
+    classes = classes_of(data.labels)
+    numbers = np.array([classes.index(label_of(name, data.labels)) for name in CLASSES])
+    labels = tuple(numbers[frame_classes(world, rate=data.frames_per_second)] for world in worlds)
+    return LabelledRows(tuple(world.name for world in worlds), features, labels, classes)

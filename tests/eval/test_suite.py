@@ -39,6 +39,14 @@ def test_who_knows_the_world_loses_only_what_rows_are_too_coarse_for(videos: lis
     assert labels["f1_at_50"] > 0.95
 
 
+def test_ways_can_be_left_out_of_labels(videos: list[Video]):
+    found = localizer_figures(videos, lambda video: true_actions(video, labels="actions"), labels="actions")
+    assert found["map_at_0.5"] == 1.0
+    mixed = localizer_figures(videos, true_actions, labels="actions")
+    assert 0 < mixed["map_at_0.5"] < 1.0  # "move left" is not "move", "bounce" is itself
+    assert segmenter_figures(videos, lambda video: true_labels(video, labels="actions"), rate=RATE, labels="actions")["accuracy"] > 0.9
+
+
 def test_chance_is_far_from_it_and_the_same_whenever_asked(videos: list[Video]):
     guess = chance_actions([video.world for video in videos])
     assert guess(videos[0]) == guess(videos[0])

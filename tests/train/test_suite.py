@@ -176,7 +176,7 @@ def test_a_batch_of_videos_of_several_lengths_is_padded():
     assert len(made.times) == int(made.mask.sum())
 
 
-@pytest.mark.parametrize(("name", "value"), [("worlds", 0), ("batch", 0), ("longest", 0), ("frames_per_second", 0.0)])
-def test_data_that_breaks_a_rule_is_refused(name: str, value: float):
+@pytest.mark.parametrize(("name", "value"), [("worlds", 0), ("batch", 0), ("longest", 0), ("frames_per_second", 0.0), ("labels", "way")])
+def test_data_that_breaks_a_rule_is_refused(name: str, value: Any):
     with pytest.raises(InputError, match=name):
         SuiteDataConfig(**{name: value})

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,21 @@ from vlm.types import Span
 NOTHING = "nothing"
 # Class names of segments and frames; positions are class numbers.
 CLASSES = (NOTHING, *(f"{action} {way}".strip() for action, ways in ACTIONS.items() for way in ways or ("",)))
+# How finely labels are told apart: which way an action goes too, or the action alone.
+Labels = Literal["ways", "actions"]
 # Before an event, in seconds: where the observation ends from which it is to be foreseen.
 FORESIGHT = 1.0
 HIGHEST_SALIENCY = 4
+
+
+def label_of(label: str, labels: Labels) -> str:
+    """A class name as finely as ``labels`` says: ``move left`` is ``move`` among ``actions``."""
+    return label if labels == "ways" else label.split(" ", 1)[0]
+
+
+def classes_of(labels: Labels) -> tuple[str, ...]:
+    """All class names, told apart so finely; ``nothing`` is the first."""
+    return tuple(dict.fromkeys(label_of(name, labels) for name in CLASSES))
 
 
 @dataclass(frozen=True, slots=True)
