@@ -100,6 +100,16 @@ def test_a_constant_file_is_told_as_such(make_video: MakeVideo, name: str):
     assert (table.rate, table.is_variable, len(table.timeline), table.start_timecode) == (25, False, 60, "")
 
 
+def test_the_tables_of_real_clips_have_the_frames_that_decoding_gives(shared: Path):
+    clips = sorted((path for path in (shared / "data/clips").iterdir() if path.suffix != ".jsonl"), key=lambda path: path.stat().st_size)
+    for path in clips[:12]:
+        table = read_frame_table(path)
+        with av.open(str(path), metadata_errors="replace") as container:
+            decoded = sorted(float(frame.pts * frame.time_base) for frame in container.decode(video=0) if frame.pts is not None)
+        ticks = table.timeline.pts * float(table.timeline.clock.time_base)
+        assert ticks == pytest.approx(decoded, abs=1e-9), path
+
+
 def test_what_is_no_video_is_refused(tmp_path: Path):
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(NotAVideo, match=r"text\.mp4"):
