@@ -80,11 +80,13 @@ def average_rate(timeline: Timeline) -> Fraction:
 def constant_rate(timeline: Timeline, promised: Fraction | None) -> Fraction | None:
     """The rate at which frames follow each other, to one tick of the clock; None where there is none.
 
-    Usual rates are tried first, the nearest to the average before others, then the ``promised`` one and that of the first step.
+    Usual rates are tried first, of the two nearest to the average the ``promised`` one before the other: a few frames on a coarse clock fit
+    both. Then any promised one, and that of the first step.
     """
     tick, first = timeline.clock.time_base, int(timeline.pts[0])
     average = average_rate(timeline)
     candidates = sorted(USUAL_RATES, key=lambda usual: (abs(usual - average), usual))[:2]
+    candidates.sort(key=lambda usual: usual != promised)
     candidates += [] if promised is None else [promised]
     if len(timeline) > 1:
         candidates.append(1 / ((int(timeline.pts[1]) - first) * tick))

@@ -62,6 +62,11 @@ def test_an_unusual_rate_is_told_as_it_is(rate: Fraction):
     assert constant_rate(timeline(pts, Fraction(1, 90_000), step=round(90_000 / rate)), rate) == rate
 
 
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(30)])
+def test_of_two_rates_that_few_frames_fit_the_promised_one_is_taken(rate: Fraction):
+    assert constant_rate(timeline([0, 33, 67], Fraction(1, 1000), step=33), rate) == rate
+
+
 def test_a_single_frame_has_the_rate_of_its_length():
     one = timeline([0], Fraction(1, 25))
     assert average_rate(one) == 25
