@@ -24,9 +24,13 @@ timer=$!
 # More pairs than two cores would read: 2,000 are learnt by heart.
 sed -e "s/^pairs = .*/pairs = ${ORDER_PAIRS:-8000}/" -e "s/^batch_pairs = .*/batch_pairs = 48/" train/recipes/toybox-retrieval.toml >"$WORK/toybox-order.toml"
 order=$WORK/toybox-order.toml
+for recipe in toybox-all toybox-qa; do
+    sed -e "s/^worlds = .*/worlds = ${WORLDS:-4800}/" -e "s/^batch = .*/batch = 64/" -e "s/^window_batch = .*/window_batch = 128/" "train/recipes/$recipe.toml" >"$WORK/$recipe.toml"
+done
+all=$WORK/toybox-all.toml qa=$WORK/toybox-qa.toml
 # Features and texts first, by all cores: the trainings then find them.
 pids=
-for recipe in "$order" toybox-all toybox-qa; do
+for recipe in "$order" "$all" "$qa"; do
     name=first-$(basename "$recipe" .toml)
     "$PYTHON" -m vlm.train "$recipe" --steps 1 --out "$WORK/$name" --cache "$WORK/cache" --threads "$CORES" >"$WORK/$name.log" 2>&1 &
     pids="$pids $!"
@@ -41,9 +45,9 @@ train() { # NAME RECIPE ARGUMENTS...
 }
 pids=
 for seed in ${SEEDS:-0}; do
-    train "dbm-all-$seed" toybox-all --mixer dbm --seed "$seed" --steps "${ALL:-3000}"
+    train "dbm-all-$seed" "$all" --mixer dbm --seed "$seed" --steps "${ALL:-3000}"
     for mixer in attention vim; do
-        train "$mixer-all-$seed" toybox-qa --mixer "$mixer" --seed "$seed" --steps "${QA:-2500}"
+        train "$mixer-all-$seed" "$qa" --mixer "$mixer" --seed "$seed" --steps "${QA:-2500}"
     done
 done
 for seed in ${ORDER_SEEDS:-0 1 2}; do

@@ -220,7 +220,7 @@ class _Sources:
 
     def _crossing(self, examples: Sequence[Example], features: FeatureSource, data: ExamplesConfig, witness: Witness) -> SharedSource:
         whole = example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed, cache=self.cache, witness=witness)
-        if not data.glimpses and not data.window_share:
+        if data.sight != "all" or not (data.glimpses or data.window_share):
             return whole
         about_one = [one for one in examples if one.is_true and len(one.things) == 1 and one.text in whole.bank]
         glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed, data.latest_clock)
