@@ -23,7 +23,7 @@ from vlm.types import Features, Span
 # How many comparisons of how many are done.
 Progress = Callable[[int, int], None]
 
-LEAST_INFORMATION = 1.5  # stages at two times reach 1.4, copies 1.6 and more, but for static ones; docs/results.md
+LEAST_INFORMATION = 1.2  # what one stage at two times, or backwards, does not reach, and copies do unless nothing happens; docs/results.md
 LEAST_LIVE_ROWS = 3
 GROUP_ROWS = 16_384  # videos are read in groups of so many rows: two groups are in memory, 64 MiB at 512 values
 BLOCK_ROWS = 1024  # compared at once with a group
@@ -85,16 +85,42 @@ def find_duplicates(
         jobs = [(len(groups) - 1, second) for second in range(len(groups) - 1)]
     total, done = sum(len(groups[first]) for first, _ in jobs), 0
     for first, second in jobs:
-        there = _Group(tracks.of(groups[second]))
-        mine = there if first == second else _Group(tracks.of(groups[first]))
-        for one, track in mine.tracks.items():
-            for other, shifts in _shifts(one, track, there, min_seconds, repeats=repeats, both_ways=video_id is not None):
-                aligned = [a for shift in shifts for a in align(track, there.tracks[other], shift) if _counts(a, min_seconds)]
-                found += [(one, other, alignment) for alignment in _best(aligned, apart=one == other)]
+        there = Group(tracks.of(groups[second]))
+        mine = there.tracks if first == second else tracks.of(groups[first])
+        for one, track in mine.items():
+            shared = shared_with(one, track, there, min_seconds=min_seconds, repeats=repeats, both_ways=video_id is not None)
+            found += [(one, other, alignment) for other, alignment in shared]
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
     return _told(store, found)
+
+
+class Group:
+    """Tracks side by side: rows (n, d), what each must be more alike than (n,), its time, and the place of its video in the group."""
+
+    def __init__(self, tracks: dict[int, Track]) -> None:
+        self.tracks = tracks
+        self.ids = np.array(list(tracks), np.int64)
+        if tracks:
+            self.vectors = np.concatenate([track.vectors for track in tracks.values()])
+            self.least = np.concatenate([_least(track) for track in tracks.values()])
+            self.times = np.concatenate([track.times for track in tracks.values()])
+            self.owners = np.repeat(self.ids, [len(track.times) for track in tracks.values()])
+
+
+def shared_with(
+    one: int, track: Track, there: Group, *, min_seconds: float, repeats: bool = False, both_ways: bool = False
+) -> list[tuple[int, Alignment]]:
+    """What a video shares with those of a group, for at least ``min_seconds``: the other's id and how they are aligned.
+
+    Only with those of a higher id, or, ``both_ways``, with any other; with ``repeats`` also with itself.
+    """
+    found: list[tuple[int, Alignment]] = []
+    for other, shifts in _shifts(one, track, there, min_seconds, repeats=repeats, both_ways=both_ways):
+        aligned = [a for shift in shifts for a in align(track, there.tracks[other], shift) if _counts(a, min_seconds)]
+        found += [(other, alignment) for alignment in _best(aligned, apart=one == other)]
+    return found
 
 
 def _counts(alignment: Alignment, min_seconds: float) -> bool:
@@ -188,19 +214,6 @@ class _Tracks:
         return found
 
 
-class _Group:
-    """Tracks side by side: rows (n, d), what each must be more alike than (n,), its time, and the place of its video in the group."""
-
-    def __init__(self, tracks: dict[int, Track]) -> None:
-        self.tracks = tracks
-        self.ids = np.array(list(tracks), np.int64)
-        if tracks:
-            self.vectors = np.concatenate([track.vectors for track in tracks.values()])
-            self.least = np.concatenate([_least(track) for track in tracks.values()])
-            self.times = np.concatenate([track.times for track in tracks.values()])
-            self.owners = np.repeat(self.ids, [len(track.times) for track in tracks.values()])
-
-
 def _least(track: Track) -> NDArray[np.float32]:
     """The likeness (t,) at which a row is worth ``WORTH``; nothing is so like a row that is like everything."""
     least: NDArray[np.float32] = np.where(track.levels > COMMON_LEVEL, 2.0, WORTH + (1 - WORTH) * track.levels).astype(np.float32)
@@ -208,12 +221,9 @@ def _least(track: Track) -> NDArray[np.float32]:
 
 
 def _shifts(
-    one: int, track: Track, there: _Group, min_seconds: float, *, repeats: bool, both_ways: bool
+    one: int, track: Track, there: Group, min_seconds: float, *, repeats: bool, both_ways: bool
 ) -> Iterator[tuple[int, list[float]]]:
-    """Other videos with the shifts for which enough rows vote, the best first.
-
-    A pair is looked at once, from the lower id, or, ``both_ways``, from ``one``.
-    """
+    """Other videos with the shifts for which enough rows vote, the best first."""
     if not there.tracks:
         return
     rows: list[NDArray[np.int64]] = []

@@ -20,6 +20,7 @@ WORTH = 0.4  # between what look-alikes reach (0.1) and copies (0.6 to 1); docs/
 # All in steps, the usual distance of two rows.
 GAP = 2.5  # such a break ends a stretch
 SHIFT = 2.0  # how far the clocks are shifted to see whether that matters
+REGRET = 3.0
 EDGE = 0.5  # at either end no row is taken for the shift: the row that it is interpolated with may be none of the stretch
 REACH = 1.5  # how far from the suggested shift the best is looked for
 COMMON_LEVEL = 0.9  # rows that much of the library looks like: black, bars, cards
@@ -59,8 +60,9 @@ class Alignment:
     """A shared stretch: ``one`` on the first video's clock, ``other``, as long, on the second's.
 
     ``worth`` is the mean worth of its rows, at most 1. ``live_seconds`` are those of rows that are live in both. ``information`` says how
-    much these lose with shifted clocks: the sum of the losses of a video's rows, the mean of both videos and both ways. Of it about 1 comes
-    from the ends alone. ``gain`` orders the alignments of two videos. ``step`` is the usual distance of two rows in seconds.
+    much these lose with shifted clocks: the sum of a video's rows, the mean of both videos and both ways, less ``REGRET`` times what they
+    would win if each were shifted its better way: rows of a copy lose both ways. ``gain`` orders the alignments of two videos. ``step`` is
+    the usual distance of two rows in seconds.
     """
 
     one: Span
@@ -193,50 +195,49 @@ def _alignment(one: Track, other: Track, shift: float, first: int, last: int, st
 def _edge(one: Track, other: Track, shift: float, moment: float, *, is_end: bool) -> float:
     """Where, on the first clock, a run begins or ends whose outermost row is at ``moment``.
 
-    One of the videos cuts there, to or from something else: the one whose rows differ more, or that has no more rows. The cut is taken to
-    lie half-way between two rows of that one. Rows of the other one, interpolated across the cut, tell nothing of it.
+    A video that has no more rows ends there. Else one of them cuts there, to or from something else, and the cut is taken to lie half-way
+    between two rows of that one: of both halves-way it is the mean, weighted by the squared distance of the rows. Rows of the other video,
+    interpolated across the cut, tell nothing of it.
     """
+    limits: list[float] = []
     found: list[tuple[float, float]] = []
     for track, offset in ((one, 0.0), (other, shift)):
-        outermost = track.times - offset
-        if is_end:
-            row = int(np.searchsorted(outermost, moment + 1e-9, side="right")) - 1
-            beyond = row + 1
-        else:
-            row = int(np.searchsorted(outermost, moment - 1e-9))
-            beyond = row - 1
-        if not 0 <= beyond < len(outermost):
-            found.append((np.inf, track.end - offset if is_end else float(outermost[0])))
-        elif 0 <= row < len(outermost):
-            found.append((float(np.linalg.norm(track.vectors[row] - track.vectors[beyond])), float(outermost[row] + outermost[beyond]) / 2))
-    ends = [at for jump, at in found if np.isinf(jump)]
-    if ends:
-        return min(ends) if is_end else max(ends)
-    return max(found)[1]
+        times = track.times - offset
+        row = int(np.searchsorted(times, moment + 1e-9, side="right")) - 1 if is_end else int(np.searchsorted(times, moment - 1e-9))
+        beyond = row + 1 if is_end else row - 1
+        if not 0 <= beyond < len(times):
+            limits.append(track.end - offset if is_end else float(times[0]))
+        elif 0 <= row < len(times):
+            jump = float(((track.vectors[row] - track.vectors[beyond]) ** 2).sum()) + 1e-9
+            found.append((jump, float(times[row] + times[beyond]) / 2))
+    if limits:
+        return min(limits) if is_end else max(limits)
+    return sum(jump * at for jump, at in found) / sum(jump for jump, _ in found)
 
 
 def _liveliness(one: Track, other: Track, shift: float, within: tuple[float, float], step: float) -> tuple[float, float]:
-    """How many rows of a video are live in both, and what they lose when clocks are shifted by ``SHIFT`` steps: means of both videos."""
-    count, lost = 0, 0.0
+    """How many rows are live in both videos, and the information of these; means of both videos."""
+    count, lost, regained = 0, 0.0, 0.0
     for first, second, way, begin in ((one, other, shift, 0.0), (other, one, -shift, shift)):
         rows, worth = against(first, second, way)
         times = first.times[rows]
         nearest = np.searchsorted(second.times, times + way + step / 2).clip(1, len(second.times)) - 1
         is_live = first.is_live[rows] & second.is_live[nearest]
         inside = is_live & (times >= within[0] + begin - 1e-9) & (times <= within[1] + begin + 1e-9)
-        shifted = [_at_rows(first, second, way + sign * SHIFT * step)[rows] for sign in (-1, 1)]
+        back, forth = (_at_rows(first, second, way + sign * SHIFT * step)[rows][inside] for sign in (-1, 1))
         # Where one way leads out of the other video, the other way stands for both.
-        means = np.where(np.isnan(shifted[0]), shifted[1], np.where(np.isnan(shifted[1]), shifted[0], (shifted[0] + shifted[1]) / 2))
+        back, forth = np.where(np.isnan(back), forth, back), np.where(np.isnan(forth), back, forth)
         count += int(inside.sum())
-        lost += float(np.nansum((worth - means)[inside]))
-    return count / 2, lost / 2
+        lost += float(np.nansum(worth[inside].clip(0) - (back + forth) / 2))
+        regained += float(np.nansum(np.maximum(back, forth) - worth[inside].clip(0)))
+    return count / 2, lost / 2 - REGRET * max(0.0, regained / 2)
 
 
 def _at_rows(one: Track, other: Track, shift: float) -> Floats:
-    """What each row of ``one`` is worth (t,); NaN where it meets nothing."""
+    """What each row of ``one`` is worth (t,), at least 0; NaN where it meets nothing."""
     worth = np.full(len(one.times), np.nan)
     rows, found = against(one, other, shift)
-    worth[rows] = found
+    worth[rows] = found.clip(0)
     return worth
 
 
