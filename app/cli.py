@@ -31,6 +31,7 @@ from vlm.app.commands import (
     segment,
     toybox,
     train,
+    when,
     why,
 )
 from vlm.app.console import emit, fail, leave_closed_pipe, note
@@ -76,6 +77,7 @@ def build() -> typer.Typer:
     app.command("add")(add.add)
     app.command("search")(search.search)
     app.command("why")(why.why)
+    app.command("when")(when.when)
     app.command("ground")(ground.ground)
     app.command("ask")(ask.ask)
     app.command("export")(export.export)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vlm.index.duplicates import SharedStretch
     from vlm.index.filters import Filters
     from vlm.index.footage import Footage
+    from vlm.index.temporal import When
     from vlm.index.why import Why
     from vlm.models.answerer import Answerer
     from vlm.models.model import VideoTextModel
@@ -215,6 +216,37 @@ class Library:
             self.video(video)
         request = Request(query=query, only=only, top_k=top_k, group_by=group_by, min_confidence=min_confidence, second_look=second_look)
         return why(self._gear, request, self.footage, rank=rank, video=video)
+
+    def when(
+        self,
+        query: str,
+        video: int | PathLike | None = None,
+        *,
+        top_k: int = 10,
+        min_probability: float | None = None,
+        join_seconds: float | None = None,
+    ) -> When:
+        """Where a query about time holds (docs/temporal.md): in all videos, or in one by id or path, which may be any other file.
+
+        Args:
+            min_probability: from which on a second shows a sentence; join_seconds: stretches of one sentence so near to each other are one.
+                By default those of ``vlm.index.temporal``.
+
+        Raises:
+            GrammarError: the query is none. QueryError: nothing has been added yet. UnknownVideo, VideoError, EncoderError: as ``footage``.
+        """
+        from vlm.index import temporal
+
+        if video is None:
+            self._refuse_empty()
+        return temporal.when(
+            self._gear,
+            query,
+            None if video is None else self.footage(video),
+            top_k=top_k,
+            min_probability=temporal.MIN_PROBABILITY if min_probability is None else min_probability,
+            join_seconds=temporal.JOIN_SECONDS if join_seconds is None else join_seconds,
+        )
 
     def _refuse_empty(self) -> None:
         if self._gear.read_passport() is None or not self._store.has_segments():

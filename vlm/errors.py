@@ -4,6 +4,7 @@
     ├── InputError (ValueError)      an argument breaks its rule
     │   ├── SpanError                a time span that is none
     │   └── QueryError               a query that cannot be searched
+    │       └── GrammarError         a query about time that is none
     ├── VideoError                   one file cannot be used; others can
     │   ├── VideoUnreadable          missing, no permission, not a regular file, vanished while read, input/output error
     │   ├── NotAVideo                no container that the decoder knows, or no bytes at all
@@ -52,6 +53,19 @@ class SpanError(InputError):
 
 class QueryError(InputError):
     """A query that cannot be searched."""
+
+
+class GrammarError(QueryError):
+    """A query about time that the grammar does not know.
+
+    Attributes:
+        query, position: the query, and the number of the character, from 0 on, at which it went wrong.
+        rule: the rule of the grammar that was expected there.
+    """
+
+    def __init__(self, message: str, query: str, position: int, rule: str) -> None:
+        super().__init__(f"character {position + 1} of the query: {message} (rule {rule})")
+        self.query, self.position, self.rule = query, position, rule
 
 
 class NoWords(QueryError):
