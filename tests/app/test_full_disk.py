@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import BLOCKS
+from tests.films import Film, cut, library_of
 from vlm.app.exits import ExitCode
 
 # Runs command lines in turn; as soon as one opens the file that is named with it, no file may grow beyond 20 bytes.
@@ -38,6 +39,7 @@ print(json.dumps(ended))
 FILES = ("json", "jsonl", "csv", "qvhighlights")
 FOLDERS = ("srt", "vtt")
 PICTURES = ("plot", "sheet")
+PAIRS = ("duplicates",)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,15 @@ def ended(colour_library: Path, colour_videos: Path, places: Path) -> dict[str, 
     jobs += [(name, str(places / name / f"02_green.{name}"), [*search, "--format", name, "-o", str(places / name)]) for name in FOLDERS]
     jobs.append(("sheet", str(places / "sheet.png"), [*search, "--sheet", str(places / "sheet.png")]))
     jobs.append(("plot", str(places / "plot.png"), [*ground, "--plot", str(places / "plot.png")]))
+    copies = places.parent / "copies"
+    library_of(copies, {name: cut((Film(1), 0, 20)) for name in ("one", "other")})
+    pairs = ["duplicates", "-l", str(copies), "--format", "csv", "-o", str(places / "duplicates")]
+    jobs.append(("duplicates", str(places / "duplicates"), pairs))
     done = subprocess.run([sys.executable, "-c", RUN], input=json.dumps(jobs), capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("name", [*FILES, *FOLDERS, *PICTURES])
+@pytest.mark.parametrize("name", [*FILES, *FOLDERS, *PICTURES, *PAIRS])
 def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(name: str, ended: dict[str, dict[str, object]], places: Path):
     end = ended[name]
     assert end["was_full"]
