@@ -18,7 +18,6 @@ from vlm.models.suite.rows import packed
 from vlm.models.suite.segmentation import KIND, ASMamba, SegmentationConfig
 from vlm.ssm.stack import MixerName
 from vlm.train.losses.segments import segment_loss
-from vlm.train.ranks import weights_of_means
 from vlm.train.suite import Batch, SuiteSource
 from vlm.train.suite_data import LabelledRows, SuiteDataConfig, toybox_rows
 from vlm.types import Features
@@ -55,9 +54,8 @@ class SegmentationTraining(nn.Module):
         rows, _ = packed(batch.frames.to(device), batch.mask.to(device), self.model.config.dim)
         labels = batch.truth.to(device)
         stages = self.model.stages(rows)
-        weight = weights_of_means({"rows": len(labels)}, device)["rows"]
         right = (stages[-1].argmax(dim=1) == labels).float().mean()
-        return weight * segment_loss(stages, labels, rows.item), {"right": right.detach()}
+        return segment_loss(stages, labels, rows.item), {"right": right.detach()}
 
 
 class Segmentation:

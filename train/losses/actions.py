@@ -14,7 +14,7 @@ from torch import Tensor
 from vlm.models.suite.localization import Points, Proposals
 from vlm.train.losses.focal import focal_loss
 from vlm.train.losses.spans import diou_loss
-from vlm.train.ranks import weights_of_means
+from vlm.train.ranks import rank_and_ranks, weights_of_means
 
 # A point answers for an action while it is at most so many of its level's rows from the action's middle.
 CENTRE_RADIUS = 1.5
@@ -89,8 +89,8 @@ def action_loss(proposals: Proposals, points: Points, targets: PointTargets) -> 
     near = diou_loss(proposals.bounds(points)[inside], targets.bounds[inside]) if bool(inside.any()) else proposals.offsets[:0, 0]
     weights = weights_of_means({"classes": int(targets.classes.sum()), "spans": int(inside.sum())}, proposals.logits.device)
     spans = near.mean().float() if len(near) else 0.0 * proposals.offsets.sum()
-    # Where no point of any rank answers, there is still what should not have been found.
-    total = weights.get("classes", 1.0) * focal + weights.get("spans", 0.0) * spans
+    # Where no point of any rank answers, there is still what should not have been found: a sum over all ranks.
+    total = weights.get("classes", float(rank_and_ranks()[1])) * focal + weights.get("spans", 0.0) * spans
     return total, {"classes": focal.detach(), "spans": spans.detach()}
 
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlm.train.ranks import weights_of_means
+
 # How much smoothness weighs, and the largest step of a log-probability that counts.
 SMOOTHNESS, LARGEST_STEP = 0.15, 4.0
 
@@ -25,6 +27,14 @@ def smoothness(logits: Tensor, item: Tensor) -> Tensor:
 
 
 def segment_loss(stages: list[Tensor], labels: Tensor, item: Tensor) -> Tensor:
-    """Cross-entropy (the mean over frames) plus SMOOTHNESS times ``smoothness``, summed over the stages (m, c): a scalar."""
-    losses = [F.cross_entropy(logits, labels) + SMOOTHNESS * smoothness(logits, item) for logits in stages]
+    """Cross-entropy (the mean over frames) plus SMOOTHNESS times ``smoothness``, summed over the stages (m, c): a scalar.
+
+    On several ranks its mean over them is the loss of all their frames.
+    """
+    steps = int((item[1:] == item[:-1]).sum())
+    weights = weights_of_means({"frames": len(labels), "steps": steps}, labels.device)
+    losses = [
+        weights["frames"] * F.cross_entropy(logits, labels) + weights.get("steps", 0.0) * SMOOTHNESS * smoothness(logits, item)
+        for logits in stages
+    ]
     return torch.stack(losses).sum()
