@@ -19,7 +19,7 @@ from vlm.data.formats.chapters import chapters_text
 from vlm.data.formats.edl import edl_text
 from vlm.data.formats.fiftyone import fiftyone_text
 from vlm.data.formats.found import FoundMoment, only_video_of, submissions_of
-from vlm.data.formats.framed import FramedMoment
+from vlm.data.formats.framed import FramedMoment, FrameRange
 from vlm.data.formats.otio import otio_text
 from vlm.data.formats.qvhighlights import submissions_text
 from vlm.errors import InputError
@@ -206,7 +206,8 @@ def _print_json(
     from vlm.app.schemas import PlaceOutput
     from vlm.app.schemas_export import ExportedOutput, ExportOutput
 
-    rows = [(one.found, one.frames) for one in framed] or [(moment, None) for moment in moments]
+    rows: list[tuple[FoundMoment, FrameRange | None]] = [(one.found, one.frames) for one in framed]
+    rows = rows or [(moment, None) for moment in moments]
     emit_json(
         ExportOutput(
             library=PlaceOutput.of(str(folder)),
