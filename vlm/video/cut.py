@@ -113,8 +113,13 @@ def cut_supervised(
             f"{display_name(target)} cannot be written: {error.strerror or error}; see to space and permissions"
         ) from error
     with folder as place:
-        request: wire.Header = {"path": b64encode(os.path.abspath(os.fsencode(path))).decode(), "target": b64encode(os.fsencode(place)).decode()}
-        request |= {"start": span.start, "end": span.end, "exact": exact}
+        request: wire.Header = {
+            "path": b64encode(os.path.abspath(os.fsencode(path))).decode(),
+            "target": b64encode(os.fsencode(place)).decode(),
+            "start": span.start,
+            "end": span.end,
+            "exact": exact,
+        }
         answer, _ = ask(command, request, path, answer="cut", deadline_seconds=deadline_seconds)
         suffix = answer["suffix"]
         if suffix not in _SUFFIXES:
