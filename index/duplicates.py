@@ -73,7 +73,7 @@ def find_duplicates(
         raise InputError(f"min_seconds must be positive and finite, got {min_seconds:g}")
     sizes = dict(store.query("SELECT id, num_rows FROM videos WHERE ready AND num_rows > 0 ORDER BY id"))
     if not sizes:
-        raise InputError(f"library {str(store.folder)!r} holds no video yet: vlm add VIDEOS --library {store.folder}")
+        raise _empty(store)
     if video_id is not None and video_id not in sizes:
         raise store.unknown(video_id)
     tracks = _Tracks(store, sizes)
@@ -94,6 +94,10 @@ def find_duplicates(
             if on_progress is not None:
                 on_progress(done, total)
     return _told(store, found)
+
+
+def _empty(store: Store) -> InputError:
+    return InputError(f"library {str(store.folder)!r} holds no video yet: vlm add VIDEOS --library {store.folder}")
 
 
 class Group:
@@ -211,6 +215,8 @@ class _Tracks:
                 continue
             first = min(every // 2, len(features.times) - 1)
             found.append((video_id, features.vectors[first::every]))
+        if not found:  # all were removed meanwhile
+            raise _empty(self._store)
         return found
 
 
@@ -230,21 +236,21 @@ def _shifts(
     columns: list[NDArray[np.int64]] = []
     votes: list[NDArray[np.float32]] = []
     least = _least(track)
-    wanted = there.owners != one if both_ways else there.owners > one
-    wanted |= repeats & (there.owners == one)
-    places = np.flatnonzero(wanted)
+    begin = 0 if both_ways else int(np.searchsorted(there.owners, one, side="left" if repeats else "right"))  # owners are in order
     for first in range(0, len(track.times), BLOCK_ROWS):
         block = slice(first, first + BLOCK_ROWS)
-        excess = track.vectors[block] @ there.vectors[places].T - np.maximum(least[block, None], there.least[places])
+        excess = track.vectors[block] @ there.vectors[begin:].T - np.maximum(least[block, None], there.least[begin:])
         row, column = np.nonzero(excess > 0)
         rows.append(row + first)
-        columns.append(places[column])
+        columns.append(column + begin)
         votes.append(excess[row, column])
     row, column, vote = np.concatenate(rows), np.concatenate(columns), np.concatenate(votes)
     apart = there.times[column] - track.times[row]
     for other in np.unique(there.owners[column]).tolist():
         mine = there.owners[column] == other
         if other == one:
+            if not repeats:
+                continue
             mine &= apart >= min_seconds  # a video is like itself a little later, and nothing is learnt from that
         step = max(track.step, there.tracks[other].step)
         found = _peaks(apart[mine] / step, vote[mine], least_votes=0.5 * min_seconds / step)

@@ -20,7 +20,7 @@ WORTH = 0.4  # between what look-alikes reach (0.1) and copies (0.6 to 1); docs/
 # All in steps, the usual distance of two rows.
 GAP = 2.5  # such a break ends a stretch
 SHIFT = 2.0  # how far the clocks are shifted to see whether that matters
-REGRET = 3.0
+REGRET = 3.0  # how much winning by a shift counts against losing by one
 EDGE = 0.5  # at either end no row is taken for the shift: the row that it is interpolated with may be none of the stretch
 REACH = 1.5  # how far from the suggested shift the best is looked for
 COMMON_LEVEL = 0.9  # rows that much of the library looks like: black, bars, cards
@@ -77,7 +77,7 @@ class Alignment:
 def align(one: Track, other: Track, shift: float) -> list[Alignment]:
     """The stretches that two videos share when the second's clock is about ``shift`` seconds ahead of the first's, in order of time.
 
-    The shift of each is the best within ``REACH`` steps. They are no longer than both videos.
+    The shift of each is the best within ``REACH`` steps, to a twentieth of a step.
     """
     step = max(one.step, other.step)
     shifts = shift + step * np.arange(-REACH, REACH + 0.01, 0.25)
