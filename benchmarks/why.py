@@ -73,7 +73,7 @@ def cases_of(worlds: Sequence[World]) -> list[Case]:
 def footage_of(world: World, encoder: Encoder) -> Footage:
     """The rows of a clip's event."""
     span = world.events[0].span
-    times = np.arange(span.start, span.end, 1 / FRAMES_PER_SECOND)
+    times = np.arange(span.start, span.end - 1e-6, 1 / FRAMES_PER_SECOND)  # arange may round onto its end
     vectors = encoder.encode_frames(render(world, times, size=encoder.preprocessing.framing.height))
     return Footage(path=world.name, video_id=None, features=Features(vectors, times, span.end), duration_seconds=world.seconds)
 
