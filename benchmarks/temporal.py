@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ from vlm.train.features import open_features
 from vlm.types import Clock, Segment, Span, VideoInfo
 
 SEEDS = {"test": 71, "val": 72}
-SECONDS, FINE = 60.0, 0.1
-IOU, PER_WORLD = 0.5, 6
+SECONDS, FINE = 40.0, 0.1
+IOU, PER_WORLD = 0.5, 8
 Truth = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 # What each operator is asked as, of two sentences of one video.
 OPERATORS: dict[str, Callable[[str, str, Dice], str]] = {
@@ -61,11 +62,11 @@ OPERATORS: dict[str, Callable[[str, str, Dice], str]] = {
     "while": lambda a, b, dice: f"{a} while {b}",
     "while not": lambda a, b, dice: f"{a} while not {b}",
     "or": lambda a, b, dice: f"{a} or {b}",
-    "not": lambda a, b, dice: f"not {a}",
+    "not": lambda a, b, dice: dice.choose((f"not {a}", f"not ({a} or {b})")),
     "for": lambda a, b, dice: f"{a} for {dice.choose(('> 2s', '>= 5s', '< 5s', '<= 10s'))}",
-    "before": lambda a, b, dice: f"{a} before {dice.choose(('0:20', '0:30', '45s'))}",
-    "after": lambda a, b, dice: f"{a} after {dice.choose(('0:15', '0:30', '40s'))}",
-    "between": lambda a, b, dice: f"{a} between 0:{dice.between(10, 25)} and 0:{dice.between(35, 55)}",
+    "before": lambda a, b, dice: f"{a} before {dice.choose(('0:15', '0:20', '30s'))}",
+    "after": lambda a, b, dice: f"{a} after {dice.choose(('0:10', '0:20', '25s'))}",
+    "between": lambda a, b, dice: f"{a} between {dice.between(5, 15)}s and {dice.between(20, 35)}s",
     "count": lambda a, b, dice: f"count({a}) {dice.choose(('>= 1', '>= 2', '== 1', '< 2'))}",
 }
 
@@ -288,8 +289,6 @@ def synthetic_library(folder: Path, encoder: Encoder, *, hours: float, minutes: 
     for place in range(number):
         drift = np.cumsum(generator.standard_normal((rows, encoder.dim)) * 0.3, axis=0) + generator.standard_normal(encoder.dim)
         vectors = (drift / np.linalg.norm(drift, axis=1, keepdims=True)).astype(np.float32)
-        from fractions import Fraction
-
         info = VideoInfo(
             container="mp4",
             codec="h264",
@@ -321,13 +320,14 @@ def speed(encoder: Encoder, *, hours: float, minutes: float, times: int) -> dict
         with Library.open(Path(parent) / "library", encoder=encoder) as library:
             begin = time.perf_counter()
             library.when('"a red circle"')
-            first, taken, intervals = time.perf_counter() - begin, [], []
+            first, taken, busy, intervals = time.perf_counter() - begin, [], [], []
             for _ in range(times):
                 for write in OPERATORS.values():
                     one, other = dice.shuffled(texts)[:2]
-                    begin = time.perf_counter()
+                    begin, worked = time.perf_counter(), time.process_time()
                     told = library.when(write(f'"{one}"', f'"{other}"', dice))
                     taken.append(time.perf_counter() - begin)
+                    busy.append(time.process_time() - worked)
                     intervals.append(told.num_found)
     return {
         "videos": number,
@@ -335,6 +335,8 @@ def speed(encoder: Encoder, *, hours: float, minutes: float, times: int) -> dict
         "queries": len(taken),
         "p50": float(np.quantile(taken, 0.5)),
         "p95": float(np.quantile(taken, 0.95)),
+        "processor_p50": float(np.quantile(busy, 0.5)),
+        "processor_p95": float(np.quantile(busy, 0.95)),
         "first": first,
         "median_intervals": float(np.median(intervals)),
         "most_intervals": max(intervals),
@@ -347,7 +349,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for features that are kept between runs")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--encoder", default="pocket")
-    parser.add_argument("--worlds", type=int, default=120)
+    parser.add_argument("--worlds", type=int, default=72)
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a video of the timing's library")
     parser.add_argument("--times", type=int, default=10, help="queries of each operator that are timed")
