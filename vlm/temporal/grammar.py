@@ -100,7 +100,7 @@ def parse(query: str) -> Node:
     except UnexpectedInput as error:
         _tell(query, error)
     try:
-        return cast(Node, _Reader(query).transform(read))
+        return _Reader(query).transform(read)
     except VisitError as error:
         raise error.orig_exc from None
 
@@ -129,7 +129,7 @@ def _tell(query: str, error: UnexpectedInput) -> NoReturn:
         expected = set(error.accepts or error.expected)
     else:
         assert isinstance(error, UnexpectedCharacters)
-        at, expected = error.pos_in_stream, set(error.allowed or ())
+        at, expected = int(error.pos_in_stream or 0), set(error.allowed or ())
         got = repr(query[at])
         if query[at] == '"':
             raise GrammarError("this quote is never closed", query, at, RULES["SENTENCE"]) from None
