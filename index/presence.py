@@ -30,7 +30,7 @@ from vlm.types import Clock
 # Rows that are looked at for the measure, and points of the distribution of their scores that are kept.
 SAMPLE, POINTS = 4096, 20_000
 # ODDS are chosen on Toybox's validation split: there rows that show a thing and rows that do not part at a probability of a half.
-EVIDENCE, ODDS = 0.35, 1 / 3
+EVIDENCE, ODDS = 0.35, 3 / 7
 META, META_KEY, VERSION = "presence", "presence_of", "rows-1"
 # Whole numbers below are exact as floats, and their quotient is the float nearest to the fraction.
 _EXACT = 2**53

@@ -20,7 +20,7 @@ from vlm.types import Span
 
 # From this probability on a row shows a sentence; stretches of a sentence so near to each other are one. Chosen on Toybox's validation
 # split, see docs/temporal.md.
-MIN_PROBABILITY, JOIN_SECONDS = 0.5, 2.0
+MIN_PROBABILITY, JOIN_SECONDS = 0.5, 0.0
 # Stands for the id of a file that has none; ids begin at 1.
 _NO_ID = 0
 
