@@ -22,6 +22,8 @@ from vlm.train.ranks import weights_of_means
 
 # Whether a thing is shown, five numbers, and its colour, shape, texture and size.
 STATE_SIZES = (1, 5, len(COLOURS), len(SHAPES), len(TEXTURES), len(SIZES))
+# A squared error of a hundredth matters, a cross-entropy of a hundredth does not.
+NUMBERS_WEIGHT = 5.0
 # The logit of what seldom happens, to begin with (Lin et al. 2017, arXiv 1708.02002): else the many that do not are all there is to learn.
 RARE = -4.6
 # Losses of a choice; the log also tells how many were right.
@@ -156,14 +158,14 @@ def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, 
 
 def _state_loss(said: Tensor, states: Tensor) -> Tensor:
     """Of rows (n, sum(STATE_SIZES)) and what is known of them (n, NUM_STATES): whether the thing is shown, and where it is, the squared
-    errors of its five numbers and the cross-entropies of its four names, each a mean."""
+    errors of its five numbers and the cross-entropies of its four names; the mean over all rows."""
     shown, numbers, *names = torch.split(said, list(STATE_SIZES), dim=-1)
     is_shown = states[:, 0] > 0.5
-    losses = [F.binary_cross_entropy_with_logits(shown[:, 0], states[:, 0])]
-    if bool(is_shown.any()):
-        losses.append(5.0 * F.mse_loss(numbers[is_shown], states[is_shown, 1:6]))
-        losses += [F.cross_entropy(name[is_shown], states[is_shown, 6 + place].long()) for place, name in enumerate(names)]
-    return torch.stack(losses).sum()
+    total = F.binary_cross_entropy_with_logits(shown[:, 0], states[:, 0], reduction="sum")
+    total = total + NUMBERS_WEIGHT * F.mse_loss(numbers[is_shown], states[is_shown, 1:6], reduction="sum") / 5
+    for place, name in enumerate(names):
+        total = total + F.cross_entropy(name[is_shown], states[is_shown, 6 + place].long(), reduction="sum")
+    return total / len(states)
 
 
 def _choices(logits: Tensor, group: Tensor, is_right: Tensor) -> tuple[Tensor, Tensor, Tensor]:

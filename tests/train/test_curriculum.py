@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from tests.train.test_retrieval import Encoder
@@ -17,7 +18,7 @@ from vlm.train.curriculum import Curriculum, Glimpses, GlimpseSource
 from vlm.train.examples import Example
 from vlm.train.toybox import worlds_of
 from vlm.train.toybox_examples import WorldWitness
-from vlm.train.video_text import CrossingTraining, LossConfig
+from vlm.train.video_text import STATE_SIZES, CrossingTraining, LossConfig, _state_loss
 from vlm.train.words import TextBank
 from vlm.types import Features
 
@@ -94,3 +95,22 @@ def test_ranks_share_a_batch_of_glimpses() -> None:
     assert all(isinstance(part, Glimpses) and len(part.frames) == 4 for part in parts)
     drawn = [source.examples[number].video for number in source._numbers(2)]
     assert [int(video) for part in parts for video in part.frames[:, 0]] == drawn
+
+
+def test_the_loss_of_states_is_that_of_a_plain_loop_over_rows() -> None:
+    batch = glimpses().batch(0)
+    generator = torch.Generator().manual_seed(0)
+    said = torch.randn(len(batch.states), sum(STATE_SIZES), generator=generator)
+    total = 0.0
+    for row, known in zip(said, batch.states, strict=True):
+        probability = torch.sigmoid(row[0])
+        if known[0] == 0:
+            total -= float(torch.log(1 - probability))
+            continue
+        total -= float(torch.log(probability))
+        total += float(((row[1:6] - known[1:6]) ** 2).mean()) * 5
+        first = 6
+        for place, size in enumerate(STATE_SIZES[2:]):
+            total -= float(row[first : first + size].log_softmax(dim=0)[int(known[6 + place])])
+            first += size
+    assert float(_state_loss(said, batch.states)) == pytest.approx(total / len(said), rel=1e-5)
