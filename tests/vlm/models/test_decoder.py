@@ -18,7 +18,7 @@ def fused(b: int = 2, q: int = 3, t: int = 5, seed: int = 0) -> Fused:
     text, video = torch.randn(b, q, 8, generator=generator), torch.randn(b, t, 8, generator=generator)
     text_mask, video_mask = torch.ones(b, q, dtype=torch.bool), torch.ones(b, t, dtype=torch.bool)
     text_mask[1:, 2], video_mask[1:, 3:] = False, False
-    return Fused(text, text_mask, video, video_mask)
+    return Fused(text, text_mask, video, video_mask, video, video)
 
 
 def summary(b: int = 2) -> Tensor:
@@ -36,7 +36,7 @@ def test_what_is_generated_is_the_likeliest_of_whole_passes() -> None:
     made, given = decoder(), fused()
     found, probability = made.generate(given, summary(), most_tokens=6)
     for item in range(2):
-        alone = Fused(*(getattr(given, name)[item : item + 1] for name in ("text", "text_mask", "video", "video_mask")))
+        alone = given.rows(torch.tensor([item]))
         said: list[int] = []
         chance = 1.0
         while len(said) < found.shape[1] and CONFIG.end not in said:
