@@ -133,7 +133,7 @@ def digest_of(folder: Path) -> str:
     Raises:
         WeightsUnavailable: one of them cannot be read.
     """
-    from vlm.models.model import CONFIG, WEIGHTS
+    from vlm.models.folder import CONFIG, WEIGHTS
 
     digest = xxhash.xxh3_128()
     for name in (CONFIG, WEIGHTS):
@@ -214,7 +214,7 @@ def write_skills(folder: Path, skills: Sequence[str]) -> None:
 
 def _copied(source: Path, library: Path, skills: tuple[str, ...]) -> Attached:
     """The model's files under ``models``, brought to disk before the folder has its name."""
-    from vlm.models.model import CARD, CONFIG, WEIGHTS
+    from vlm.models.folder import CARD, CONFIG, WEIGHTS
 
     digest = digest_of(source)
     held = Attached(f"{source.resolve().name}-{digest[:8]}", digest, skills)

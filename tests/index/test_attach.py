@@ -20,8 +20,9 @@ from vlm.index import segments
 from vlm.index.model import write_skills
 from vlm.models import shipped
 from vlm.models.adapter import AdapterConfig
+from vlm.models.folder import WEIGHTS
 from vlm.models.interaction import InteractionConfig
-from vlm.models.model import WEIGHTS, VideoTextConfig, VideoTextModel
+from vlm.models.model import VideoTextConfig, VideoTextModel
 from vlm.models.plain import PlainReader, Reader
 from vlm.models.reader import TrainedReader
 

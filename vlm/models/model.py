@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from vlm.encoders.base import Encoder
-from vlm.encoders.hub import HubModel
 from vlm.encoders.weights import read_json, read_tensors
 from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.adapter import Adapted, AdapterConfig, TemporalAdapter, TextAdapter
 from vlm.models.decoder import AnswerDecoder, DecoderConfig
+from vlm.models.folder import CONFIG, WEIGHTS, find_folder, known_fields, load_exactly, write_folder
 from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary
 from vlm.models.interaction import Fused, Interaction, InteractionConfig, Watched
 from vlm.ssm.stack import count_parameters
 
 FORMAT = 1
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 _PARTS: dict[str, type[Any]] = {"adapter": AdapterConfig, "interaction": InteractionConfig, "decoder": DecoderConfig}
 
 
@@ -159,27 +154,8 @@ class VideoTextModel(nn.Module):
         Raises:
             InputError: the folder holds something that is no model. OSError: it cannot be written.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        target = Path(folder)
-        if target.exists() and not (target / CONFIG).is_file() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{str(target)!r} holds something other than a model: name a new folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        try:
-            save_file({name: value.detach().cpu().to(dtype).contiguous() for name, value in self.state_dict().items()}, beside / WEIGHTS)
-            held = {"format": FORMAT, "model": asdict(self.config)}
-            (beside / CONFIG).write_text(json.dumps(held, indent=2) + "\n", "utf-8")
-            (beside / CARD).write_text(card or _card(self), "utf-8")
-            _replace(beside, target)
-        except (SafetensorError, OSError) as error:
-            raise OSError(
-                f"the model cannot be written to {str(target)!r} ({error}): free space there; what was there is unchanged"
-            ) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-        return target
+        held = {"format": FORMAT, "model": asdict(self.config)}
+        return write_folder(folder, self, held, card=card or _card(self), dtype=dtype)
 
     @classmethod
     def from_pretrained(cls, name: Path | str, *, offline: bool = False) -> VideoTextModel:
@@ -188,26 +164,9 @@ class VideoTextModel(nn.Module):
         Raises:
             WeightsUnavailable: there is none, it is damaged, of a later format, or its tensors are not those of its config.
         """
-        folder = Path(name)
-        if not folder.is_dir():
-            if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-                raise WeightsUnavailable(f"there is no folder {str(name)!r}, and it is no owner/name of a model on the hub either")
-            hub = HubModel(str(name), str(name))
-            folder = hub.fetch_file([CONFIG], offline=offline).parent
-            hub.fetch_file([WEIGHTS], offline=offline)
+        folder = find_folder(name, offline=offline)
         model = cls(_config(read_json(folder / CONFIG), folder / CONFIG))
-        tensors = read_tensors(folder / WEIGHTS)
-        own = model.state_dict()
-        missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-        shapes = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
-        if missing or extra or shapes:
-            told = ", ".join(
-                f"{len(names)} {what} ({names[0]}{', ...' if len(names) > 1 else ''})"
-                for what, names in (("missing", missing), ("too many", extra), ("of another shape", sorted(shapes)))
-                if names
-            )
-            raise WeightsUnavailable(f"the tensors in {str(folder / WEIGHTS)!r} are not those of its config: {told}")
-        model.load_state_dict({key: value.to(own[key].dtype) for key, value in tensors.items()})
+        load_exactly(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
         return model.eval()
 
     def push_to_hub(self, repository: str, *, private: bool = True, card: str = "") -> None:
@@ -221,21 +180,6 @@ class VideoTextModel(nn.Module):
             api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
 
 
-def _replace(beside: Path, target: Path) -> None:
-    """Put a finished folder in the place of ``target``. A process that is killed between the two renames leaves the old one beside it."""
-    if not target.exists():
-        os.replace(beside, target)
-        return
-    old = beside.with_name(f"{beside.name}-old")
-    os.replace(target, old)
-    try:
-        os.replace(beside, target)
-    except OSError:
-        os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _config(held: Mapping[str, Any], path: Path) -> VideoTextConfig:
     given = held.get("model")
     if not isinstance(held.get("format"), int) or not isinstance(given, dict):
@@ -245,27 +189,13 @@ def _config(held: Mapping[str, Any], path: Path) -> VideoTextConfig:
     try:
         parts = {name: _part(kind, given.get(name), name) for name, kind in _PARTS.items()}
         plain = {name: value for name, value in given.items() if name not in _PARTS}
-        return VideoTextConfig(**_known(VideoTextConfig, plain, "model"), **parts)
+        return VideoTextConfig(**known_fields(VideoTextConfig, plain, "model"), **parts)
     except (InputError, TypeError) as error:
         raise WeightsUnavailable(f"{str(path)!r} is damaged: {error}") from error
 
 
 def _part(kind: type[Any], held: Any, name: str) -> Any:
-    return None if held is None else kind(**_known(kind, held, name))
-
-
-def _known(kind: type[Any], held: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of ``held`` as ``kind`` takes them.
-
-    Raises:
-        InputError: a key is none of its fields; the nearest one is named.
-    """
-    names = [field.name for field in fields(kind)]
-    for key in held:
-        if key not in names:
-            near = get_close_matches(key, names, n=1)
-            raise InputError(f"{where}.{key} is unknown" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+    return None if held is None else kind(**known_fields(kind, held, name))
 
 
 def _card(model: VideoTextModel) -> str:

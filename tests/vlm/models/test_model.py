@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
+from vlm.models.folder import CARD, CONFIG, WEIGHTS
 from vlm.models.interaction import InteractionConfig
-from vlm.models.model import CARD, CONFIG, WEIGHTS, VideoTextConfig, VideoTextModel, build, padded
+from vlm.models.model import VideoTextConfig, VideoTextModel, build, padded
 
 CONFIGURED = VideoTextConfig(
     encoder="small",
