@@ -84,17 +84,32 @@ def test_a_row_is_worth_what_a_loop_says(t: int, other_t: int, shift: float, see
     assert dict(zip(rows.tolist(), worth.tolist(), strict=True)) == pytest.approx(expected, abs=1e-5)
 
 
+def planted(start: float, place: float, length: float, one: float, other: float) -> Alignment:
+    """What is found of a stretch of one film in another's video, whose rows lie at any phase; ``place`` is where it begins there."""
+    source = cut((ONE, 0, start + length + 15), phase=one, noise=0.2, seed=1)
+    host = cut((OTHER, 0, place), (ONE, start, start + length), (OTHER, place, place + 12), phase=other, noise=0.2, seed=2)
+    return only([a for a in align(track(source), track(host), round(place - start)) if a.one.seconds > 4])
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.floats(5, 30), st.floats(3, 20), st.floats(8, 40), st.floats(0, 0.99), st.floats(0, 0.99))
 def test_a_planted_stretch_is_found_with_both_places_whatever_the_phases(
     start: float, place: float, length: float, one: float, other: float
 ):
-    source = cut((ONE, 0, start + length + 15), phase=one, noise=0.2, seed=1)
-    host = cut((OTHER, 0, place), (ONE, start, start + length), (OTHER, place, place + 12), phase=other, noise=0.2, seed=2)
-    found = only([a for a in align(track(source), track(host), round(place - start)) if a.one.seconds > 4])
-    assert ends_apart(found, Span(start, start + length), Span(place, place + length)) < 1.25  # a cut lies anywhere between two rows
+    found = planted(start, place, length, one, other)
+    # Two rows and what a cut may lie between: where a scene of the film itself ends beside the cut, a row more looks like a cut.
+    assert ends_apart(found, Span(start, start + length), Span(place, place + length)) < 2.5
     assert found.one.seconds == pytest.approx(found.other.seconds)
     assert found.information >= LEAST_INFORMATION
+
+
+def test_both_ends_of_most_planted_stretches_lie_within_a_row_of_the_truth():
+    rng, apart = np.random.default_rng(0), []
+    for _ in range(200):
+        start, place, length, *phases = rng.uniform([5, 3, 8, 0, 0], [30, 20, 40, 0.99, 0.99]).tolist()
+        apart.append(ends_apart(planted(start, place, length, *phases), Span(start, start + length), Span(place, place + length)))
+    assert np.mean(np.array(apart) < 1) >= 0.97
+    assert np.median(apart) < 0.45
 
 
 def test_the_shift_is_found_between_the_rows():
