@@ -29,6 +29,8 @@ WALLS = {
     "transformers": ("vlm/encoders/transformers.py", "vlm/models/answerer_hf.py"),
     "peft": ("train/finetune.py",),
     "opentimelineio": ("vlm/data/formats/otio.py",),
+    "nltk": ("eval/caption_libraries.py",),
+    "sacrebleu": ("eval/caption_libraries.py",),
     "fastapi": ("app/server.py",),
     "starlette": ("app/server.py",),
     "uvicorn": ("app/server.py",),
