@@ -43,11 +43,19 @@ class MomentOutput(Output):
     start: float
     end: float
     score: float
+    confidence: float | None
+    false_alarm_rate: float | None
 
     @classmethod
     def of(cls, moment: Moment) -> Self:
         """The output of a moment."""
-        return cls(start=moment.span.start, end=moment.span.end, score=moment.score)
+        return cls(
+            start=moment.span.start,
+            end=moment.span.end,
+            score=moment.score,
+            confidence=moment.confidence,
+            false_alarm_rate=moment.false_alarm_rate,
+        )
 
 
 class GroundedOutput(Output):

@@ -138,7 +138,7 @@ def ask_presence(
         return None
     best, sure = hits[0], hits[0].confidence
     shares = sorted((("yes", sure), ("no", 1 - sure)), key=lambda pair: -pair[1])
-    evidence = (Moment(best.span, best.score),) if shares[0][0] == "yes" else ()
+    evidence = (Moment(best.span, best.score, sure, best.false_alarm_rate),) if shares[0][0] == "yes" else ()
     read = open_video(best.video_id) if footage is None else footage
     answer = Answer(text=shares[0][0], probability=shares[0][1], options=tuple(shares), evidence=evidence)
     return Asked(question=question, answer=answer, footage=read, is_shown=None, videos_read=(best.video_id,), warnings=read.notes)

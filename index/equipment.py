@@ -188,14 +188,14 @@ class Equipment:
 
         return TrainedReader(encoder, model, device=self.model_device()).embed_texts
 
-    def confidence(self, index: VectorIndex, encoder: Encoder) -> Confidence | None:
+    def confidence(self, encoder: Encoder, index: VectorIndex | None = None) -> Confidence | None:
         """What the library's scores are worth; None where it has too few segments to say. Measured when first needed and after changes,
-        and kept in the library where nobody is writing it."""
+        and kept in the library where nobody is writing it. ``index`` is the vector index, which is else opened where it is needed."""
         from vlm.index import background, confidence
 
         attached = self.slot.held()
         key = {
-            "generation": index.generation,
+            "generation": self.store.generation if index is None else index.generation,
             "encoder": encoder.fingerprint,
             "model": None if attached is None else attached.digest,
             "sentences": background.VERSION,
@@ -204,7 +204,8 @@ class Equipment:
         def make() -> Confidence | None:
             with one_thread():
                 texts = self.text_vectors(encoder)(background.background(encoder))
-            return confidence.measure(self.store, index, texts)
+            held = self.index_cache().current(probe_texts=self.text_vectors(encoder)) if index is None else index
+            return confidence.measure(self.store, held, texts)
 
         return confidence.kept(self.store, key, make, may_write=lambda: not self.store.read_only and self.lock.free_to_write())
 

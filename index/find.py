@@ -80,7 +80,7 @@ def find(gear: Equipment, request: Request, open_footage: OpenFootage) -> Search
     hits, parts = searcher.search(vector, top_k=top_k, skip=skip, group_by=request.group_by, only=passing)
     watch.seconds |= parts
     watch.last = time.perf_counter()
-    measure = gear.confidence(index, encoder) if is_one_text(terms) else None
+    measure = gear.confidence(encoder, index) if is_one_text(terms) else None
     hits = with_confidence(hits, measure, vector[0], least=request.min_confidence)
     watch.lap("confidence")
     looked: Looked | None = None

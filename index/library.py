@@ -411,12 +411,12 @@ class Library:
             QueryError: a text is empty or too long. SpanError: the stretch holds no frame. UnknownVideo, VideoError, EncoderError.
         """
         from vlm.index.footage import Footage
+        from vlm.index.ground import ground
         from vlm.index.search import checked_query
 
         sentences = [checked_query(text) for text in texts]
         found = video if isinstance(video, Footage) else self.footage(video)
-        part = found if within is None else found.within(within)
-        return [part.on_its_clock(one) for one in self.reader().ground(sentences, part.features)]
+        return ground(self._gear, sentences, found if within is None else found.within(within))
 
     def ask(
         self,

@@ -214,7 +214,7 @@ class _Judge:
         self._vector = query_vector([Term(text)], embed, None, dim=self._index.dim)
         self._searcher = Searcher(gear.store, self._index)
         self._passing = request.only.passing(gear.store) if request.only else request.videos
-        self._measure: Confidence | None = gear.confidence(self._index, encoder) if request.min_confidence is not None else None
+        self._measure: Confidence | None = gear.confidence(encoder, self._index) if request.min_confidence is not None else None
 
     def nearest(self) -> Rejected | None:
         """The best candidate that is no hit."""

@@ -223,10 +223,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A stretch that answers a query. ``score`` orders the moments of one query and video; what it measures is told by what made it."""
+    """A stretch that answers a query. ``score`` orders the moments of one query and video; what it measures is told by what made it.
+
+    ``confidence`` and ``false_alarm_rate`` as of a Hit of these rows; None where nothing was measured.
+    """
 
     span: Span
     score: float
+    confidence: float | None = None
+    false_alarm_rate: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):

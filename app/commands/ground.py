@@ -44,7 +44,7 @@ def ground(
     """Find the moments of one video that a sentence describes.
 
     The video is read once for all queries. The score is a probability where the library has a model that was trained to find moments, else
-    how far the moment stands out from the rest of the video.
+    how far the moment stands out from the rest of the video. `sure` is how likely the library is to show the sentence, as in `vlm search`.
     """
     from vlm.app import schemas_ask
     from vlm.index.search import query_warnings
@@ -112,6 +112,7 @@ def _rows(found: Grounded, footage: Footage) -> list[FoundMoment]:
             score=moment.score,
             rank=rank,
             video_id=footage.video_id,
+            confidence=moment.confidence,
         )
         for rank, moment in enumerate(found.moments, start=1)
     ]
@@ -124,11 +125,18 @@ def _print_moments(found: list[Grounded]) -> None:
         for one, rank, moment in rows:
             emit_row(rank, f"{moment.score:.4f}", f"{moment.span.start:.3f}", f"{moment.span.end:.3f}", one.text)
         return
-    columns = [Column("#", numbers=True), Column("score", numbers=True), Column("time"), *([Column("query")] if several else [])]
+    sure = [Column("sure", numbers=True)] if any(moment.confidence is not None for _, _, moment in rows) else []
+    columns = [Column("#", numbers=True), Column("score", numbers=True), *sure, Column("time"), *([Column("query")] if several else [])]
     print_table(
         columns,
         [
-            [str(rank), f"{moment.score:.3f}", stretch(moment.span.start, moment.span.end), *([one.text] if several else [])]
+            [
+                str(rank),
+                f"{moment.score:.3f}",
+                *([] if moment.confidence is None else [f"{moment.confidence:.0%}"]),
+                stretch(moment.span.start, moment.span.end),
+                *([one.text] if several else []),
+            ]
             for one, rank, moment in rows
         ],
         paths=False,

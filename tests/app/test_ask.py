@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.app.running import Vlm
+from tests.app.running import Vlm, run_on_terminal
+from tests.conftest import Demo
 from tests.index.test_attach import save_model
 from vlm import Library
 from vlm.data.formats.found_csv import read_found_csv
@@ -67,6 +68,22 @@ def test_moments_as_subtitles_and_rows(vlm: Vlm, colour_library: Path, two: Path
     vlm(*command, "--format", "csv", "-o", tmp_path / "found.csv")
     assert [one.query for one in read_found_csv(tmp_path / "found.csv")] == ["white", "blue"]
     assert "never overwritten" in vlm(*command, "--format", "csv", "-o", tmp_path / "found.csv", code=1).err
+
+
+def test_moments_say_how_sure_the_library_is_in_every_form_that_can(vlm: Vlm, demo: Demo, tmp_path: Path):
+    with Library.open(demo.library, create=False) as library:
+        video = library.search("a small red circle bounces", top_k=1).hits[0].video_id
+        expected = [moment.confidence for moment in library.ground(["a small red circle bounces"], video)[0].moments[:1]]
+    command = ("ground", "a small red circle bounces", video, "-k", 1, "-l", demo.library)
+    (moment,) = json.loads(vlm(*command, "--json").out)["queries"][0]["moments"]
+    assert [moment["confidence"]] == expected
+    assert 0 < moment["false_alarm_rate"] < 1
+    vlm(*command, "--format", "csv", "-o", tmp_path / "found.csv")
+    assert [one.confidence for one in read_found_csv(tmp_path / "found.csv")] == expected
+    assert [json.loads(line)["confidence"] for line in vlm(*command, "--format", "jsonl").out.splitlines()] == expected
+    shown = run_on_terminal([str(word) for word in command], columns=100)
+    assert shown.out.splitlines()[0].split() == ["#", "score", "sure", "time"]
+    assert shown.out.splitlines()[1].split()[2] == f"{expected[0]:.0%}"
 
 
 @pytest.mark.parametrize(("within", "words"), [("8", "START-END"), ("9-8", "ends before it begins"), ("1:2:3:4-9", "START-END")])
