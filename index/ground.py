@@ -17,8 +17,8 @@ from vlm.types import Features, Grounded, Moment, Segment, Span
 
 
 def ground(gear: Equipment, texts: Sequence[str], footage: Footage) -> list[Grounded]:
-    """The moments of each sentence on the video's clock; with a confidence, as a hit has one, where the rows are the library's own and it has
-    a measure. Raises as Library.ground."""
+    """The moments of each sentence on the video's clock; with a confidence, as a hit has one, where the rows are the library's own and it
+    has a measure. Raises as Library.ground."""
     found = gear.reader().ground(texts, footage.features)
     encoder = gear.load_encoder()
     measure = None if footage.video_id is None else gear.confidence(encoder)
