@@ -5,8 +5,10 @@ Importing this loads neither torch nor faiss nor av; a command loads what it nee
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,9 +36,12 @@ from vlm.app.commands import (
     when,
     why,
 )
-from vlm.app.console import emit, fail, leave_closed_pipe, note
+from vlm.app.console import emit, fail, leave_stdout, note, unwritable_stdout
 from vlm.app.exits import ExitCode
 from vlm.errors import VlmError
+
+# What a full disk says, wherever a command meets it that no part of it expected.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(slots=True)
@@ -114,7 +119,10 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         if session.debug:
             traceback.print_exc()
-        _tell_of_bug(error, arguments)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            fail(f"{error.strerror}: {error.filename or 'stdout, or a folder for passing files, such as ' + tempfile.gettempdir()}")
+        else:
+            _tell_of_bug(error, arguments)
         return ExitCode.ERROR
     return ExitCode.OK
 
@@ -133,6 +141,11 @@ def main() -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        leave_closed_pipe()
+        leave_stdout()
         code = ExitCode.CLOSED_PIPE
+    except OSError as error:
+        leave_stdout()
+        if code == ExitCode.OK:
+            fail(str(unwritable_stdout(error)))
+            code = ExitCode.ERROR
     sys.exit(code)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from vlm.app.exits import ExitCode
+from vlm.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -58,12 +59,16 @@ def emit(line: str) -> None:
 
     Raises:
         typer.Exit: the reader has closed the pipe; this ends the command quietly.
+        InputError: what stdout leads to takes no more, as a full disk.
     """
     try:
         print(line, flush=True)  # noqa: T201  # the one place that does
     except BrokenPipeError:
-        leave_closed_pipe()
+        leave_stdout()
         raise typer.Exit(ExitCode.CLOSED_PIPE) from None
+    except OSError as error:
+        leave_stdout()
+        raise unwritable_stdout(error) from error
 
 
 def emit_row(*cells: object) -> None:
@@ -76,7 +81,12 @@ def emit_json(model: BaseModel, *, indent: int | None = 2) -> None:
     emit(model.model_dump_json(by_alias=True, indent=indent))
 
 
-def leave_closed_pipe() -> None:
+def unwritable_stdout(error: OSError) -> InputError:
+    """The error where stdout leads to something that takes no more."""
+    return InputError(f"stdout cannot be written, and what is there may be cut short: {error.strerror}. Send it where there is room")
+
+
+def leave_stdout() -> None:
     """Points stdout at nothing, so that what is still buffered raises no second error at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
