@@ -127,7 +127,8 @@ def write_clips(folder: Path, clips: Sequence[Clip], mode: CutMode) -> bool:
                 continue
             note(f"clip: {cut.path}")
             if mode is CutMode.COPY:
-                hint(f"copied from {cut.span.start:.3f} to {cut.span.end:.3f} s")
+                more = wider(clip.span, cut.span)
+                (note if more else hint)(f"copied from {cut.span.start:.3f} to {cut.span.end:.3f} s{more}")
             if cut.reason:
                 warn(f"the clip {cut.path.name!r} is not all that it should be: {cut.reason}")
                 is_whole = False
@@ -135,6 +136,15 @@ def write_clips(folder: Path, clips: Sequence[Clip], mode: CutMode) -> bool:
         with suppress(OSError):
             folder.rmdir()  # which an empty folder alone allows
     return is_whole
+
+
+def wider(asked: Span, cut: Span) -> str:
+    """What a copy shows beyond the stretch that was asked for, in words to follow others; empty where that is less than a millisecond."""
+    before, after = (f"{seconds:.3f}" for seconds in (asked.start - cut.start, cut.end - asked.end))
+    parts = [f"{before} s before it"] * (float(before) > 0) + [f"{after} s after it"] * (float(after) > 0)
+    if not parts:
+        return ""
+    return f": the stretch, {' and '.join(parts)} (a copy begins at a keyframe and ends with a packet; --cut exact does not)"
 
 
 def _clip(label: str, span: Span, path: str, fault: str) -> Clip:

@@ -14,7 +14,7 @@ import pytest
 from tests.app.running import Vlm
 from tests.media import COLOURS, scene_video
 from vlm import Library
-from vlm.app.clips import _safe_stem
+from vlm.app.clips import _safe_stem, wider
 from vlm.errors import DecoderCrashed, VideoUnwritable
 from vlm.types import Span
 
@@ -58,8 +58,44 @@ def test_a_copy_tells_what_was_really_cut(vlm: Vlm, colour_library: Path, blocks
     done = vlm(*search)
     (clip,) = (tmp_path / "clips").iterdir()
     assert clip.suffix == ".mkv"
-    assert "copied from 0.000 to 6.000 s" in done.err
+    assert "copied from 0.000 to 6.000 s\n" in done.err
     assert set(colours_of(clip)) == {"green"}
+
+
+def test_a_copy_that_is_wider_than_asked_says_by_how_much(vlm: Vlm, colour_library: Path, colour_videos: Path, blocks: str, tmp_path: Path):
+    video = colour_videos / "blue then white.mp4"
+    with av.open(str(video)) as container:
+        keyframes = [
+            float(packet.pts * packet.time_base) for packet in container.demux(video=0) if packet.is_keyframe and packet.pts is not None
+        ]
+    ground = ("ground", "blue", video, "--within", "3-6", "-k", 1, "-l", colour_library, "-e", blocks)
+    done = vlm(*ground, "--clips", tmp_path / "copied", "--cut", "copy")
+    ((_, _, start, end, _),) = done.rows()
+    before = float(start) - max(second for second in keyframes if second <= float(start))
+    assert before >= 1  # else this video is none to show it with
+    told = next(line for line in done.err.splitlines() if line.startswith("copied from"))
+    assert f"{before:.3f} s before it" in told
+    assert "--cut exact" in told
+    (clip,) = (tmp_path / "copied").iterdir()
+    extra = len(colours_of(clip)) / 10 - (float(end) - float(start)) - before
+    assert (f"{extra:.3f} s after it" in told) == (extra > 0)
+    assert "before it" not in vlm(*ground, "--clips", tmp_path / "exact").err
+
+
+@pytest.mark.parametrize(
+    ("asked", "cut", "words"),
+    [
+        (Span(2, 4), Span(2, 4), ""),
+        (Span(2, 4), Span(2.1, 3.9), ""),
+        (Span(2, 4), Span(2 - 1e-4, 4 + 1e-4), ""),
+        (Span(2, 4), Span(0.5, 4), ": the stretch, 1.500 s before it ("),
+        (Span(2, 4), Span(2, 4.08), ": the stretch, 0.080 s after it ("),
+        (Span(2, 4), Span(1, 4.5), ": the stretch, 1.000 s before it and 0.500 s after it ("),
+    ],
+)
+def test_what_a_copy_shows_beyond_its_stretch_is_told_in_words(asked: Span, cut: Span, words: str):
+    assert wider(asked, cut).startswith(words)
+    assert bool(wider(asked, cut)) == bool(words)
 
 
 def test_moments_of_several_queries_are_told_apart_by_their_number(
