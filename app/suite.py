@@ -1,18 +1,28 @@
-"""What the commands of the suite's models share: the options, the model, and the rows of a video as the model reads them."""
+"""What the commands of the suite's models share: the options, the model and the rows of a video as it reads them, and how results leave."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol, TypeVar
 
 import typer
 
+from vlm.app.console import emit_row, results_go_to_people, warn
 from vlm.app.options import library_folder
+from vlm.app.out import Format, put, write_found
+from vlm.app.render import Column, print_table
+from vlm.data.formats.found import FoundMoment
 
 if TYPE_CHECKING:
+    from vlm.app.schemas import Output
     from vlm.encoders.base import Encoder
     from vlm.index.footage import Footage
+    from vlm.models.suite.folder import SavedModel
+    from vlm.types import Span
+
+M = TypeVar("M", bound="SavedModel")
 
 ModelOption = Annotated[
     str, typer.Option("--model", metavar="FOLDER", help="A model that `python -m vlm.train` made, or owner/name of the Hugging Face hub.")
@@ -49,6 +59,73 @@ class ReadsFrames(Protocol):
     @property
     def frames_per_second(self) -> float:
         """The rate."""
+
+
+class Labelled(Protocol):
+    """A stretch with a name and a score."""
+
+    @property
+    def label(self) -> str:
+        """The name."""
+
+    @property
+    def span(self) -> Span:
+        """The stretch."""
+
+    @property
+    def score(self) -> float:
+        """How sure, in (0, 1]."""
+
+
+def model_and_footage(kind: type[M], model: str, video: str, *, library: str | None, encoder: str | None, device: str) -> tuple[M, Footage]:
+    """The model in the folder, or of the hub, on the device, and the rows of a video as it reads them.
+
+    Raises:
+        WeightsUnavailable: there is no such model. Others as ``read_footage``.
+    """
+    from vlm.encoders.device import resolve_device
+
+    held = kind.from_pretrained(model)
+    footage = read_footage(held.config, video, library=library, encoder=encoder, device=device)
+    return held.to(resolve_device(device)), footage
+
+
+def tell(
+    footage: Footage,
+    chosen: Format,
+    output: Path | None,
+    *,
+    columns: Sequence[Column],
+    cells: Callable[[bool], Sequence[Sequence[str]]],
+    document: Callable[[], Output],
+    moments: Callable[[], Sequence[FoundMoment]],
+) -> None:
+    """Write what a model found in the format that was asked for, and warn of what the footage says of itself.
+
+    Args:
+        cells: the rows of the table, for people (True) or for a pipe. columns: of the table for people.
+        document: for ``--json``. moments: for the other formats.
+    """
+    if chosen is Format.TABLE:
+        if results_go_to_people():
+            print_table(columns, cells(True), paths=False)
+        else:
+            for row in cells(False):
+                emit_row(*row)
+    elif chosen is Format.JSON:
+        put(document().model_dump_json(by_alias=True, indent=2) + "\n", output)
+    else:
+        write_found(moments(), chosen, output)
+    for warning in footage.notes:
+        warn(warning)
+
+
+def labelled_moments(found: Sequence[Labelled], footage: Footage) -> list[FoundMoment]:
+    """Stretches as moments whose query is the label and whose rank is the place in the list."""
+    return [
+        FoundMoment(query=one.label, video=footage.path, span=one.span, score=one.score, rank=rank, video_id=footage.video_id)
+        for rank, one in enumerate(found, start=1)
+    ]
 
 
 def read_footage(config: ReadsFrames, video: str, *, library: str | None, encoder: str | None, device: str) -> Footage:

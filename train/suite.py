@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
+from vlm.models.suite.folder import SavedModel
 from vlm.models.suite.rows import Standardised
 from vlm.train.examples import FeatureSource
 from vlm.train.held_out import held_out_loss
-from vlm.train.loop import LoopConfig, run
+from vlm.train.loop import LoopConfig, SharedSource, run
 from vlm.train.ranks import rank_and_ranks, share
 from vlm.train.recipe import read_recipe
 from vlm.train.suite_data import SuiteDataConfig
@@ -26,20 +28,17 @@ from vlm.types import Features
 
 # Vectors from which a model learns how the encoder's vectors are spread.
 MOST_VECTORS = 20_000
-# The sections of every recipe beside [model], which is the task's.
-SECTIONS: dict[str, type[Any]] = {"data": SuiteDataConfig, "loop": LoopConfig}
+Given = Callable[[Encoder, tuple[str, ...], Any], Any]
+# What every config of a model holds that no recipe says; one that has no such field is given none.
+GIVEN: dict[str, Given] = {
+    "encoder": lambda encoder, classes, data: encoder.name,
+    "fingerprint": lambda encoder, classes, data: encoder.fingerprint,
+    "dim": lambda encoder, classes, data: encoder.dim,
+    "classes": lambda encoder, classes, data: classes,
+    "frames_per_second": lambda encoder, classes, data: data.frames_per_second,
+}
 
 T = TypeVar("T")
-
-
-class SuiteModel(Protocol):
-    """What a model of the suite offers the trainer; it is a module too."""
-
-    standardise: Standardised
-    config: Any
-
-    def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
-        """Write its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +118,96 @@ def batch_of_videos(shown: Sequence[Features], truth: T) -> Batch[T]:
     )
 
 
-class Task(Protocol):
-    """What a task of the suite adds: its model, what it learns by, and from what."""
+class TaskVideos(Protocol):
+    """Videos with their truth, whose shape is the task's own."""
 
-    name: str
-    model: type[Any]  # the section [model] of its recipe
+    @property
+    def ids(self) -> Sequence[str]:
+        """Their names."""
 
-    def build(self, config: Any, classes: Sequence[str], encoder: Encoder, data: SuiteDataConfig) -> nn.Module:
-        """A new model, a SuiteModel, for an encoder and classes."""
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of all that may be told of them."""
 
-    def training(self, model: nn.Module) -> nn.Module:
-        """The module that the loop trains: a batch in, the loss and its parts out."""
 
-    def videos(self, data: SuiteDataConfig, encoder: Encoder, cache: Path, *, split: str, workers: int) -> Any:
-        """The videos of a split of Toybox, with ``features`` and ``classes``."""
+@dataclass(frozen=True, slots=True)
+class OwnFiles:
+    """One's own videos as the command line names them.
 
-    def source(self, videos: Any, data: SuiteDataConfig, model: nn.Module, *, seed: int) -> SuiteSource[Any]:
-        """Batches of videos."""
+    Attributes:
+        annotations, videos: the file or folder of what is known of them, and the folder of their files.
+        subset, label_rate: ``--subset`` and ``--label-rate``; None where they are not given.
+        rate: frames a second of the rows.
+    """
+
+    annotations: Path
+    videos: Path
+    subset: str | None
+    label_rate: float | None
+    rate: float
+
+
+def learn_spread(model: Any, videos: Any) -> None:
+    """Let a model that has a part ``standardise`` learn how the vectors of ``videos`` are spread."""
+    spread: Standardised = model.standardise
+    spread.learn(some_vectors(videos.features))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a task of the suite adds to what all share; each module ``suite_…`` of train holds one.
+
+    Attributes:
+        model: a SavedModel; its ``kind`` names the task in recipes. The section ``[model]`` is its config without ``given``.
+        training: the module that the loop trains, for a model: a batch in, the loss and its parts out.
+        worlds: the videos (TaskVideos) of a split of Toybox, of ``(data, encoder, cache)``, ``split`` and ``workers``.
+        files: one's own videos (TaskVideos), of ``(files, encoder, cache)``.
+        classes: the names of all that may be told of worlds of Toybox, for its section ``[data]``.
+        source: batches (SuiteSource) of ``(videos, data, model)`` with a ``seed``.
+        given: fields of the model's config that the encoder, the classes and ``[data]`` give, each by a function of the three.
+        data: the section ``[data]``: SuiteDataConfig, or a subclass with fields that only this task has.
+        prepare: what a new model takes from the videos before it learns.
+    """
+
+    model: type[SavedModel]
+    training: Callable[[Any], nn.Module]
+    worlds: Callable[..., Any]
+    files: Callable[[OwnFiles, Encoder, Path], Any]
+    classes: Callable[[Any], tuple[str, ...]]
+    source: Callable[..., SharedSource]
+    given: Mapping[str, Given] = field(default_factory=dict)
+    data: type[SuiteDataConfig] = SuiteDataConfig
+    prepare: Callable[[Any, Any], None] = learn_spread
+
+    @property
+    def name(self) -> str:
+        """As recipes and the folders of models name it."""
+        return self.model.kind
+
+    @property
+    def section(self) -> type[Any]:
+        """The section ``[model]`` of its recipe."""
+        return _section(self.model.config_type, frozenset(GIVEN | dict(self.given)))
+
+    @property
+    def sections(self) -> dict[str, type[Any]]:
+        """All sections of its recipe."""
+        return {"model": self.section, "data": self.data, "loop": LoopConfig}
+
+    def build(self, config: Any, classes: Sequence[str], encoder: Encoder, data: SuiteDataConfig) -> Any:
+        """A new model for an encoder and classes, of the section ``config`` of a recipe."""
+        names = {one.name for one in fields(self.model.config_type)}
+        given = {name: make(encoder, tuple(classes), data) for name, make in (GIVEN | dict(self.given)).items() if name in names}
+        held = {one.name: getattr(config, one.name) for one in fields(config)}
+        return self.model(self.model.config_type(**given, **held))
+
+
+@cache
+def _section(config: type[Any], given: frozenset[str]) -> type[Any]:
+    """A config without the fields that are not a recipe's to say."""
+    kinds = get_type_hints(config)
+    own = [(one.name, kinds[one.name], field(default=one.default)) for one in fields(config) if one.name not in given]
+    return make_dataclass(f"{config.__name__}Section", own, frozen=True, slots=True, kw_only=True)
 
 
 def train_suite(
@@ -145,12 +217,12 @@ def train_suite(
     encoder: Encoder,
     *,
     cache: Path,
-    videos: Any = None,
+    videos: TaskVideos | None = None,
     resume: bool = False,
     workers: int = 1,
     **instead: Any,
-) -> nn.Module:
-    """Train by a recipe, and write the model to ``out/model``; averaged weights. Early stop looks at the split val of Toybox.
+) -> Any:
+    """Train by a recipe, give the model, and write it to ``out/model``; averaged weights. Early stop looks at the split val of Toybox.
 
     Args:
         cache: where features are kept. workers: processes that render.
@@ -160,31 +232,30 @@ def train_suite(
     Raises:
         InputError: the recipe breaks a rule.
     """
-    made = read_recipe(recipe, {"model": task.model, **SECTIONS})
+    made = read_recipe(recipe, task.sections)
     wanted = {name: value for name, value in instead.items() if value is not None}
     loop: LoopConfig = replace(made["loop"], **{name: wanted.pop(name) for name in ("seed", "steps") if name in wanted})
     data = _replaced(made["data"], wanted)
     config = _replaced(made["model"], wanted)
     if wanted:
         raise InputError(f"a recipe of {task.name} has no {', '.join(map(repr, wanted))} to be replaced")
-    own = videos is not None
-    videos = videos if own else task.videos(data, encoder, cache, split="train", workers=workers)
+    shown = task.worlds(data, encoder, cache, split="train", workers=workers) if videos is None else videos
     torch.manual_seed(loop.seed)
-    model = task.build(config, videos.classes, encoder, data)
-    source = task.source(videos, data, model, seed=loop.seed)
-    standardised(model).learn(some_vectors(videos.features))
+    model = task.build(config, shown.classes, encoder, data)
+    source = task.source(shown, data, model, seed=loop.seed)
+    task.prepare(model, shown)
     validate = None
-    if loop.patience and not own:
+    if loop.patience and videos is None:
         few = replace(data, worlds=max(data.batch, data.worlds // 8))
-        shown = task.videos(few, encoder, cache, split="val", workers=workers)
-        validate = held_out_loss(task.source(shown, few, model, seed=loop.seed), batches=max(1, len(shown.features) // data.batch))
+        unseen = task.worlds(few, encoder, cache, split="val", workers=workers)
+        validate = held_out_loss(task.source(unseen, few, model, seed=loop.seed), batches=max(1, len(unseen.ids) // data.batch))
     module = task.training(model)
-    identity = json.dumps([task.name, VERSION, encoder.fingerprint, asdict(model_config(model)), asdict(data), list(videos.ids)])
+    identity = json.dumps([task.name, VERSION, encoder.fingerprint, asdict(model.config), asdict(data), list(shown.ids)])
     average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()
     if rank_and_ranks()[0] == 0:
-        as_suite(model).save_pretrained(out / "model")
+        model.save_pretrained(out / "model")
     return model
 
 
@@ -196,22 +267,6 @@ def some_vectors(features: FeatureSource) -> Tensor:
         if sum(map(len, found)) >= MOST_VECTORS:
             break
     return torch.from_numpy(np.concatenate(found))
-
-
-def as_suite(model: Any) -> SuiteModel:
-    """The model by what the trainer needs of it."""
-    found: SuiteModel = model
-    return found
-
-
-def standardised(model: nn.Module) -> Standardised:
-    """The part of a model that knows how vectors are spread."""
-    return as_suite(model).standardise
-
-
-def model_config(model: nn.Module) -> Any:
-    """The config of a model of the suite."""
-    return as_suite(model).config
 
 
 def _replaced(config: Any, wanted: dict[str, Any]) -> Any:

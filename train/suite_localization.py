@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,36 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vlm.data.toybox.truth import classes_of
 from vlm.encoders.base import Encoder
-from vlm.models.suite.localization import KIND, ActionMamba, LocalizationConfig, Points, points_of
-from vlm.ssm.stack import MixerName
+from vlm.models.suite.localization import ActionMamba, LocalizationConfig, Points, points_of
 from vlm.train.losses.actions import PointTargets, action_loss, point_targets
-from vlm.train.suite import Batch, SuiteSource
+from vlm.train.suite import Batch, OwnFiles, SuiteSource, Task
 from vlm.train.suite_data import LabelledVideos, SuiteDataConfig, TimedLabel, toybox_actions
+from vlm.train.suite_files import read_actions
 from vlm.types import Features
 
 # Of an action that a stretch cuts through, the share that must be left for it to count; ActionFormer's number.
 LEAST_SHARE = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalizerConfig:
-    """What a recipe says of an ActionMamba; see LocalizationConfig, which adds the encoder and the classes."""
-
-    width: int = 128
-    mixer: MixerName = "dbm"
-    embed_layers: int = 2
-    stem_layers: int = 2
-    branch_layers: int = 5
-    head_layers: int = 2
-    first_range: float = 4.0
-    d_state: int = 16
-    expand: float | None = None
-    num_heads: int = 4
-    window: int = 9
-    ffn_expand: float | None = None
-    dropout: float = 0.0
-    drop_path: float = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,32 +42,6 @@ class LocalizationTraining(nn.Module):
         device = self.model.scales.device
         proposals = self.model(batch.frames.to(device), batch.mask.to(device))
         return action_loss(proposals, on_device(batch.truth.points, device), batch.truth.targets.to(device))
-
-
-class Localization:
-    """The task of localising actions."""
-
-    name = KIND
-    model = LocalizerConfig
-
-    def build(self, config: LocalizerConfig, classes: Sequence[str], encoder: Encoder, data: SuiteDataConfig) -> ActionMamba:
-        """A new model."""
-        return ActionMamba(localization_config(config, classes, encoder, data.frames_per_second))
-
-    def training(self, model: nn.Module) -> LocalizationTraining:
-        """What the loop trains."""
-        assert isinstance(model, ActionMamba)
-        return LocalizationTraining(model)
-
-    def videos(self, data: SuiteDataConfig, encoder: Encoder, cache: Path, *, split: str, workers: int) -> LabelledVideos:
-        """Worlds of a split."""
-        return toybox_actions(data, encoder, cache, split=split, workers=workers)
-
-    def source(self, videos: LabelledVideos, data: SuiteDataConfig, model: nn.Module, *, seed: int) -> SuiteSource[LocatedTruth]:
-        """Batches of videos."""
-        assert isinstance(model, ActionMamba)
-        truth = _Truth(videos.actions, videos.classes, model.config)
-        return SuiteSource(videos.features, truth.cut, truth.collate, data, seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +80,6 @@ class _Truth:
         return replace(batch, truth=LocatedTruth(model_points, targets))
 
 
-def localization_config(config: LocalizerConfig, classes: Sequence[str], encoder: Encoder, frames_per_second: float) -> LocalizationConfig:
-    """What a model is built from."""
-    return LocalizationConfig(
-        encoder=encoder.name,
-        fingerprint=encoder.fingerprint,
-        dim=encoder.dim,
-        classes=tuple(classes),
-        frames_per_second=frames_per_second,
-        **{field.name: getattr(config, field.name) for field in fields(config)},
-    )
-
-
 def points_for(config: LocalizationConfig, batch: Batch[Any]) -> Points:
     """The points of a batch."""
     levels, rate = config.num_levels, config.frames_per_second
@@ -147,3 +89,24 @@ def points_for(config: LocalizationConfig, batch: Batch[Any]) -> Points:
 def on_device(points: Points, device: torch.device) -> Points:
     """The same points on a device."""
     return Points(*(getattr(points, field.name).to(device) for field in fields(points)))
+
+
+def source_of(videos: LabelledVideos, data: SuiteDataConfig, model: ActionMamba, *, seed: int) -> SuiteSource[LocatedTruth]:
+    """Batches of videos with the targets of their points."""
+    truth = _Truth(videos.actions, videos.classes, model.config)
+    return SuiteSource(videos.features, truth.cut, truth.collate, data, seed)
+
+
+def files_of_task(files: OwnFiles, encoder: Encoder, cache: Path) -> LabelledVideos:
+    """Videos of a detection file; raises as ``read_actions``."""
+    return read_actions(files.annotations, files.videos, encoder, cache, rate=files.rate, subset=files.subset)
+
+
+TASK = Task(
+    model=ActionMamba,
+    training=LocalizationTraining,
+    worlds=toybox_actions,
+    files=files_of_task,
+    classes=lambda data: classes_of(data.labels)[1:],
+    source=source_of,
+)

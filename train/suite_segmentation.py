@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vlm.data.toybox.truth import NOTHING
+from vlm.data.toybox.truth import NOTHING, classes_of
 from vlm.encoders.base import Encoder
+from vlm.errors import InputError
 from vlm.models.suite.rows import packed
-from vlm.models.suite.segmentation import KIND, ASMamba, SegmentationConfig
-from vlm.ssm.stack import MixerName
+from vlm.models.suite.segmentation import ASMamba
 from vlm.train.losses.segments import segment_loss
-from vlm.train.suite import Batch, SuiteSource
+from vlm.train.suite import Batch, OwnFiles, SuiteSource, Task
 from vlm.train.suite_data import LabelledRows, SuiteDataConfig, toybox_rows
+from vlm.train.suite_files import read_rows
 from vlm.types import Features
 
 # Labels that public data sets give to frames in which nothing of interest happens.
 BACKGROUNDS = (NOTHING, "background")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmenterConfig:
-    """What a recipe says of an ASMamba; see SegmentationConfig, which adds the encoder and the classes."""
-
-    width: int = 64
-    mixer: MixerName = "dbm"
-    embed_layers: int = 0
-    num_layers: int = 8
-    num_decoders: int = 0
-    d_state: int = 16
-    expand: float | None = None
-    num_heads: int = 1
-    channel_dropout: float = 0.3
 
 
 class SegmentationTraining(nn.Module):
@@ -58,30 +43,6 @@ class SegmentationTraining(nn.Module):
         return segment_loss(stages, labels, rows.item), {"right": right.detach()}
 
 
-class Segmentation:
-    """The task of labelling frames."""
-
-    name = KIND
-    model = SegmenterConfig
-
-    def build(self, config: SegmenterConfig, classes: Sequence[str], encoder: Encoder, data: SuiteDataConfig) -> ASMamba:
-        """A new model."""
-        return ASMamba(segmentation_config(config, classes, encoder, data.frames_per_second))
-
-    def training(self, model: nn.Module) -> SegmentationTraining:
-        """What the loop trains."""
-        assert isinstance(model, ASMamba)
-        return SegmentationTraining(model)
-
-    def videos(self, data: SuiteDataConfig, encoder: Encoder, cache: Path, *, split: str, workers: int) -> LabelledRows:
-        """Worlds of a split."""
-        return toybox_rows(data, encoder, cache, split=split, workers=workers)
-
-    def source(self, videos: LabelledRows, data: SuiteDataConfig, model: nn.Module, *, seed: int) -> SuiteSource[Tensor]:
-        """Batches of videos."""
-        return SuiteSource(videos.features, _Truth(videos.labels).cut, _collate, data, seed)
-
-
 @dataclass(frozen=True, slots=True)
 class _Truth:
     """The labels of videos."""
@@ -97,14 +58,24 @@ def _collate(batch: Batch[Any]) -> Batch[Tensor]:
     return replace(batch, truth=torch.cat(batch.truth))
 
 
-def segmentation_config(config: SegmenterConfig, classes: Sequence[str], encoder: Encoder, frames_per_second: float) -> SegmentationConfig:
-    """What a model is built from."""
-    return SegmentationConfig(
-        encoder=encoder.name,
-        fingerprint=encoder.fingerprint,
-        dim=encoder.dim,
-        classes=tuple(classes),
-        background=tuple(name for name in classes if name in BACKGROUNDS),
-        frames_per_second=frames_per_second,
-        **{field.name: getattr(config, field.name) for field in fields(config)},
-    )
+def source_of(videos: LabelledRows, data: SuiteDataConfig, model: ASMamba, *, seed: int) -> SuiteSource[Tensor]:
+    """Batches of videos with the labels of their rows."""
+    return SuiteSource(videos.features, _Truth(videos.labels).cut, _collate, data, seed)
+
+
+def files_of_task(files: OwnFiles, encoder: Encoder, cache: Path) -> LabelledRows:
+    """Videos of a folder of frame labels; raises as ``read_rows``, and where ``--subset`` or ``--label-rate`` is missing."""
+    if files.subset is None or files.label_rate is None:
+        raise InputError("a folder of frame labels needs --subset (a file of its folder splits) and --label-rate (labels a second)")
+    return read_rows(files.annotations, files.subset, files.videos, encoder, cache, rate=files.rate, label_rate=files.label_rate)
+
+
+TASK = Task(
+    model=ASMamba,
+    training=SegmentationTraining,
+    worlds=toybox_rows,
+    files=files_of_task,
+    classes=lambda data: classes_of(data.labels),
+    source=source_of,
+    given={"background": lambda encoder, classes, data: tuple(name for name in classes if name in BACKGROUNDS)},
+)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -58,3 +60,30 @@ def toy_videos(count: int, seed: int = 0) -> LabelledVideos:
         pairs = itertools.pairwise(bounds)
         actions.append(tuple(TimedLabel(Span(a / 2, b / 2), CLASSES[rows[a]]) for a, b in pairs if rows[a]))
     return LabelledVideos(tuple(map(str, range(count))), ToyFeatures(labels), tuple(actions), CLASSES[1:])
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A task in the small: its section [model], its videos, and what would draw other numbers on each rank set to 0."""
+
+    model: Mapping[str, Any]
+    videos: Callable[..., Any]
+    steady: Mapping[str, float] = field(default_factory=dict)
+
+    def section(self) -> str:
+        return "\n".join(f"{name} = {value}" for name, value in self.model.items())
+
+
+# Every task of the suite: what all must do is tested with each (test_suite, test_suite_sharing).
+TOYS = {
+    "localization": Toy(
+        {"width": 16, "branch_layers": 2, "stem_layers": 1, "head_layers": 1, "d_state": 4, "num_heads": 2},
+        toy_videos,
+        {"drop_path": 0.0},
+    ),
+    "segmentation": Toy(
+        {"width": 16, "num_layers": 3, "d_state": 4, "channel_dropout": 0.1},
+        toy_rows,
+        {"channel_dropout": 0.0},
+    ),
+}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.suite_toys import CLASSES, ToyEncoder, toy_rows, toy_videos
+from tests.train.suite_toys import CLASSES, TOYS, ToyEncoder, toy_rows, toy_videos
 from vlm.errors import CheckpointUnusable, InputError
 from vlm.eval.localization import THUMOS, Action, localization_figures
 from vlm.eval.segmentation import segmentation_figures
@@ -17,24 +16,18 @@ from vlm.models.suite.labels import row_probabilities
 from vlm.models.suite.localization import ActionMamba
 from vlm.models.suite.segmentation import ASMamba
 from vlm.train.log import read_log
-from vlm.train.recipe import read_recipe, recipe_path, task_of
-from vlm.train.suite import SECTIONS, SuiteSource, batch_of_videos, train_suite
+from vlm.train.recipe import SUITE_TASKS, read_recipe, recipe_path, task_of
+from vlm.train.suite import SuiteSource, batch_of_videos, train_suite
 from vlm.train.suite_command import task_named
 from vlm.train.suite_data import SuiteDataConfig
-from vlm.train.suite_localization import Localization, LocalizerConfig
-from vlm.train.suite_segmentation import Segmentation, SegmenterConfig
-
-NAMES = ("localization", "segmentation")
-SMALL = {
-    "localization": "width = 16\nbranch_layers = 2\nstem_layers = 1\nhead_layers = 1\nd_state = 4\nnum_heads = 2",
-    "segmentation": "width = 16\nnum_layers = 3\nd_state = 4\nchannel_dropout = 0.1",
-}
+from vlm.train.suite_localization import TASK as LOCALIZATION
+from vlm.train.suite_segmentation import TASK as SEGMENTATION
 
 
 def recipe(folder: Path, name: str, *, steps: int = 60, more: str = "") -> Path:
     path = folder / f"{name}.toml"
     path.write_text(
-        f'task = "{name}"\n[model]\n{SMALL[name]}\n[data]\nbatch = 4\nlongest = 32\n'
+        f'task = "{name}"\n[model]\n{TOYS[name].section()}\n[data]\nbatch = 4\nlongest = 32\n'
         f"[loop]\nsteps = {steps}\npeak_rate = 0.003\nmatrix_rate = 10.0\nwarmup_steps = 5\nsave_every = 10\n"
         f"average_decay = 0.9\nlog_every = 1000\n{more}"
     )
@@ -43,8 +36,7 @@ def recipe(folder: Path, name: str, *, steps: int = 60, more: str = "") -> Path:
 
 def train(name: str, out: Path, **changes: Any) -> Any:
     made = recipe(out.parent, name, steps=changes.pop("steps", 60), more=changes.pop("more", ""))
-    videos = (toy_videos if name == "localization" else toy_rows)(12)
-    return train_suite(task_named(name), made, out, ToyEncoder(), cache=out.parent, videos=videos, **changes)  # type: ignore[arg-type]
+    return train_suite(task_named(name), made, out, ToyEncoder(), cache=out.parent, videos=TOYS[name].videos(12), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mixer", ["mamba", "vim", "dbm", "attention"])
@@ -77,7 +69,7 @@ def test_a_segmenter_learns_and_its_folder_gives_what_it_gave(tmp_path: Path, mi
     assert figures[0].f1[0.5] > 0.5
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TOYS)
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     tmp_path: Path, name: str, one_torch_thread: None, monkeypatch: pytest.MonkeyPatch
 ):
@@ -94,7 +86,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         torch.testing.assert_close(resumed.state_dict()[key], value, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TOYS)
 def test_a_checkpoint_of_another_mixer_is_refused(tmp_path: Path, name: str):
     train(name, tmp_path / "run", steps=2)
     with pytest.raises(InputError, match="holds a checkpoint of step 2"):
@@ -108,19 +100,26 @@ def test_what_a_recipe_does_not_have_cannot_be_replaced(tmp_path: Path):
         train("segmentation", tmp_path / "run", sight="all")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TOYS)
 def test_the_shipped_recipe_is_complete(name: str):
     path = recipe_path(f"suite-{name}")
     assert task_of(path) == name
     task = task_named(name)
-    made = read_recipe(path, {"model": task.model, **SECTIONS})
-    assert made["model"] == replace(made["model"])
+    made = read_recipe(path, task.sections)
+    data = made["data"]
+    model = task.build(made["model"], task.classes(data), ToyEncoder(), data)  # type: ignore[arg-type]
+    assert model.config.width == made["model"].width
+
+
+def test_every_task_of_a_recipe_is_tested_here():
+    assert tuple(TOYS) == SUITE_TASKS
+    assert all(task_named(name).name == name for name in TOYS)
 
 
 def source(batch: int = 3, longest: int = 16) -> SuiteSource[Any]:
     videos, config = toy_videos(8), SuiteDataConfig(batch=batch, longest=longest)
-    model = Localization().build(LocalizerConfig(width=16, d_state=4), videos.classes, ToyEncoder(), config)  # type: ignore[arg-type]
-    return Localization().source(videos, config, model, seed=0)
+    model = LOCALIZATION.build(LOCALIZATION.section(width=16, d_state=4), videos.classes, ToyEncoder(), config)  # type: ignore[arg-type]
+    return LOCALIZATION.source(videos, config, model, seed=0)
 
 
 def test_every_video_comes_once_an_epoch_and_batches_are_the_same_whenever_asked_for():
@@ -143,8 +142,8 @@ def test_ranks_share_a_batch():
 
 def test_an_action_that_is_cut_counts_where_half_of_it_is_left():
     videos, config = toy_videos(1), SuiteDataConfig(batch=1)
-    model = Localization().build(LocalizerConfig(width=16, d_state=4), videos.classes, ToyEncoder(), config)  # type: ignore[arg-type]
-    cut = Localization().source(videos, config, model, seed=0).cut
+    model = LOCALIZATION.build(LOCALIZATION.section(width=16, d_state=4), videos.classes, ToyEncoder(), config)  # type: ignore[arg-type]
+    cut = LOCALIZATION.source(videos, config, model, seed=0).cut
     action, whole = videos.actions[0][0], videos.features[0]
     first, last = (int(2 * second) for second in (action.span.start, action.span.end))
     spans, labels = cut(0, first, last, whole)
@@ -162,8 +161,8 @@ def test_a_batch_larger_than_the_videos_is_refused():
 
 def test_labels_of_a_cut_video_are_those_of_its_rows():
     videos, config = toy_rows(4), SuiteDataConfig(batch=2, longest=10)
-    model = Segmentation().build(SegmenterConfig(width=16, d_state=4), videos.classes, ToyEncoder(), config)  # type: ignore[arg-type]
-    made = Segmentation().source(videos, config, model, seed=0).batch(0)
+    model = SEGMENTATION.build(SEGMENTATION.section(width=16, d_state=4), videos.classes, ToyEncoder(), config)  # type: ignore[arg-type]
+    made = SEGMENTATION.source(videos, config, model, seed=0).batch(0)
     assert len(made.truth) == int(made.mask.sum()) == 20
     nearest = made.frames[made.mask][:, :3].argmax(dim=1)  # what the vectors show
     assert (nearest == made.truth).float().mean() > 0.8

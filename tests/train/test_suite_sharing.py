@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.suite_sharing import NAMES, learn
+from tests.train.suite_sharing import learn
+from tests.train.suite_toys import TOYS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +27,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TOYS)
 def test_losses_and_gradients_are_those_of_the_whole_batch(shared: Path, name: str, one_torch_thread: None):
     two = torch.load(shared / "found.pt", weights_only=True)[name]
     for (loss, gradients), (other_loss, other_gradients) in zip(learn(name, 0, 1), two, strict=True):

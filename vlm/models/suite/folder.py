@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from torch import nn
 
@@ -13,11 +13,56 @@ from vlm.encoders.base import Encoder
 from vlm.encoders.weights import read_json, read_tensors
 from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.folder import CONFIG, WEIGHTS, find_folder, known_fields, load_exactly, write_folder
+from vlm.ssm.stack import count_parameters
 
 FORMAT = 1
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C")
+
+
+class SavedModel(nn.Module):
+    """A model of the suite with the encoder that it was made for, and its folder. Every task's model is one, and says what it is.
+
+    Attributes:
+        kind: the task, as recipes and folders name it. config_type: the dataclass of its numbers, with ``encoder``, ``fingerprint``,
+            ``frames_per_second`` and ``mixer``.
+    """
+
+    kind: ClassVar[str]
+    config_type: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Raises EncoderMismatch, naming both, where the model was made for another encoder."""
+        check_encoder(self.config.encoder, self.config.fingerprint, encoder)
+
+    def num_parameters(self) -> dict[str, int]:
+        """How many numbers each part learns."""
+        parts = {name: count_parameters(part) for name, part in self.named_children()}
+        own = {name: value.numel() for name, value in self.named_parameters(recurse=False)}
+        return {name: count for name, count in (parts | own).items() if count}
+
+    def knows(self) -> str:
+        """A sentence for the card: what it tells apart."""
+        return f"It knows {len(self.config.classes)} classes: {', '.join(self.config.classes)}."
+
+    def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
+        """Write config.json, model.safetensors and README.md, which is ``card`` or says what was made; gives the folder.
+
+        Raises:
+            InputError, OSError: as ``folder.write_folder``.
+        """
+        held = {"format": FORMAT, "kind": self.kind, "model": asdict(self.config)}
+        return write_folder(folder, self, held, card=card or model_card(self))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str, *, offline: bool = False) -> Self:
+        """The model in a folder or a repository of the hub; raises WeightsUnavailable as ``read_model``."""
+        return read_model(folder, cls.kind, cls.config_type, cls, offline=offline)
 
 
 def check_encoder(name: str, fingerprint: str, encoder: Encoder) -> None:
@@ -28,17 +73,6 @@ def check_encoder(name: str, fingerprint: str, encoder: Encoder) -> None:
             f"this model was made for the encoder {name!r} ({fingerprint}) and cannot read the vectors of "
             f"{encoder.name!r}{same} ({encoder.fingerprint}): open that encoder, or train a model for this one (python -m vlm.train)"
         )
-
-
-def write_model(model: nn.Module, config: Any, kind: str, folder: Path | str, *, card: str, parts: Mapping[str, int]) -> Path:
-    """Write the folder of a model, weights in float32; gives it. Raises as ``folder.write_folder``.
-
-    Args:
-        config: a dataclass with ``encoder`` and ``fingerprint``. card: for README.md; empty is one that says what was made.
-        parts: how many numbers each part learns.
-    """
-    held = {"format": FORMAT, "kind": kind, "model": asdict(config)}
-    return write_folder(folder, model, held, card=card or model_card(kind, config, parts))
 
 
 def read_model(name: Path | str, kind: str, config: type[C], build: Callable[[C], M], *, offline: bool = False) -> M:
@@ -61,14 +95,15 @@ def read_model(name: Path | str, kind: str, config: type[C], build: Callable[[C]
     return model.eval()
 
 
-def model_card(kind: str, config: Any, parts: Mapping[str, int], measured: str = "Nothing has been measured with these weights.") -> str:
+def model_card(model: SavedModel, measured: str = "Nothing has been measured with these weights.") -> str:
     """The card of a model: what it reads, its parts, and what was ``measured``."""
+    config, parts = model.config, model.num_parameters()
     table = "\n".join(f"| {name} | {count:,} |" for name, count in parts.items())
     return (
         "---\nlibrary_name: vlm-retrieval\n---\n\n"
-        f"# A model of {kind} for `{config.encoder}`\n\n"
+        f"# A model of {model.kind} for `{config.encoder}`\n\n"
         f"It reads frame vectors of the encoder `{config.encoder}` ({config.fingerprint}) at {config.frames_per_second:g} frames a second, "
-        f"and those of no other. Mixer: `{config.mixer}`. It knows {len(config.classes)} classes: {', '.join(config.classes)}.\n\n"
+        f"and those of no other. Mixer: `{config.mixer}`. {model.knows()}\n\n"
         f"| part | parameters |\n|---|---|\n{table}\n| together | {sum(parts.values()):,} |\n\n{measured}\n"
     )
 

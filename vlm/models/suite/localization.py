@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlm.encoders.base import Encoder
-from vlm.errors import InputError
-from vlm.models.suite.folder import check_encoder, read_model, write_model
+from vlm.models.suite.checks import check_at_least, check_classes, check_positive
+from vlm.models.suite.folder import SavedModel
 from vlm.models.suite.rows import ConvTower, RowConv, Rows, Standardised, packed, pooled, stretch_middles, wide
-from vlm.ssm.stack import Layer, MixerConfig, MixerName, check_word, count_parameters
+from vlm.ssm.stack import Layer, MixerConfig, MixerName, check_word
 
 # How probable every class is at every row before anything is learnt: most rows show nothing (Lin et al. 2017, arXiv 1708.02002).
 PRIOR = 0.01
-KIND = "localization"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,17 +62,10 @@ class LocalizationConfig:
 
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
-        if not self.classes or len(set(self.classes)) != len(self.classes):
-            raise InputError(f"classes must be different names and at least one, got {len(self.classes)}")
-        for name in ("dim", "width", "num_heads", "window", "embed_layers"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("stem_layers", "branch_layers", "head_layers"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("frames_per_second", "first_range"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        check_classes(self.classes, least=1)
+        check_at_least(self, 1, "dim", "width", "num_heads", "window", "embed_layers")
+        check_at_least(self, 0, "stem_layers", "branch_layers", "head_layers")
+        check_positive(self, "frames_per_second", "first_range")
 
     @property
     def num_levels(self) -> int:
@@ -130,12 +120,15 @@ class Proposals:
         return torch.stack([points.centres - seconds[:, 0], points.centres + seconds[:, 1]], dim=1)
 
 
-class ActionMamba(nn.Module):
+class ActionMamba(SavedModel):
     """Frame vectors to proposals at several levels of time; what comes out for an item is what the item alone gives."""
 
+    kind = "localization"
+    config_type = LocalizationConfig
+    config: LocalizationConfig
+
     def __init__(self, config: LocalizationConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width = config.width
         self.standardise = Standardised(config.dim)
         self.embed = ConvTower(config.dim, width, config.embed_layers)
@@ -175,24 +168,6 @@ class ActionMamba(nn.Module):
     def points(self, lengths: Tensor, times: Tensor, durations: Tensor) -> Points:
         """The points that ``forward`` makes proposals for; see ``points_of``."""
         return points_of(lengths, times, durations, levels=self.config.num_levels, frames_per_second=self.config.frames_per_second)
-
-    def check_encoder(self, encoder: Encoder) -> None:
-        """Raises EncoderMismatch, naming both, where the model was made for another encoder."""
-        check_encoder(self.config.encoder, self.config.fingerprint, encoder)
-
-    def num_parameters(self) -> dict[str, int]:
-        """How many numbers each part learns."""
-        parts = {name: count_parameters(part) for name, part in self.named_children()}
-        return {name: count for name, count in (parts | {"scales": self.scales.numel()}).items() if count}
-
-    def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
-        """Write config.json, model.safetensors and README.md; gives the folder. Raises as ``write_model``."""
-        return write_model(self, self.config, KIND, folder, card=card, parts=self.num_parameters())
-
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, *, offline: bool = False) -> ActionMamba:
-        """The model in a folder or a repository of the hub; raises WeightsUnavailable as ``read_model``."""
-        return read_model(folder, KIND, LocalizationConfig, cls, offline=offline)
 
 
 def points_of(lengths: Tensor, times: Tensor, durations: Tensor, *, levels: int, frames_per_second: float) -> Points:

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlm.encoders.base import Encoder
 from vlm.errors import InputError
-from vlm.models.suite.folder import check_encoder, read_model, write_model
+from vlm.models.suite.checks import check_at_least, check_classes, check_positive
+from vlm.models.suite.folder import SavedModel
 from vlm.models.suite.rows import ConvTower, RowConv, Rows, Standardised, instance_normed, packed, wide
 from vlm.ssm.local_attention import local_attention
-from vlm.ssm.stack import MixerConfig, MixerName, check_word, count_parameters
-
-KIND = "segmentation"
+from vlm.ssm.stack import MixerConfig, MixerName, check_word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,20 +55,14 @@ class SegmentationConfig:
 
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise InputError(f"classes must be different names and at least two, got {len(self.classes)}")
+        check_classes(self.classes, least=2)
         if not set(self.background) <= set(self.classes):
             raise InputError(f"background {list(self.background)} must be among the classes {list(self.classes)}")
-        for name in ("dim", "width", "num_layers", "num_heads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("embed_layers", "num_decoders"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
+        check_at_least(self, 1, "dim", "width", "num_layers", "num_heads")
+        check_at_least(self, 0, "embed_layers", "num_decoders")
+        check_positive(self, "frames_per_second")
         if not 0 <= self.channel_dropout < 1:
             raise InputError(f"channel_dropout must be in [0, 1), got {self.channel_dropout:g}")
-        if not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
-            raise InputError(f"frames_per_second must be positive, got {self.frames_per_second}")
 
     def mixer_of(self, number: int) -> nn.Module:
         """The mixer of layer ``number``, from 0."""
@@ -80,12 +71,15 @@ class SegmentationConfig:
         return config.build()
 
 
-class ASMamba(nn.Module):
+class ASMamba(SavedModel):
     """Frame vectors to a label a frame; what comes out for an item is what the item alone gives."""
 
+    kind = "segmentation"
+    config_type = SegmentationConfig
+    config: SegmentationConfig
+
     def __init__(self, config: SegmentationConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width, classes = config.width, len(config.classes)
         self.standardise = Standardised(config.dim)
         self.embed = ConvTower(config.dim, width, config.embed_layers)
@@ -122,24 +116,6 @@ class ASMamba(nn.Module):
             held, logits = decoder(rows.having(said[-1].softmax(dim=1)), held)
             said.append(logits)
         return said
-
-    def check_encoder(self, encoder: Encoder) -> None:
-        """Raises EncoderMismatch, naming both, where the model was made for another encoder."""
-        check_encoder(self.config.encoder, self.config.fingerprint, encoder)
-
-    def num_parameters(self) -> dict[str, int]:
-        """How many numbers each part learns."""
-        parts = {name: count_parameters(part) for name, part in self.named_children()}
-        return {name: count for name, count in parts.items() if count}
-
-    def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
-        """Write config.json, model.safetensors and README.md; gives the folder. Raises as ``write_model``."""
-        return write_model(self, self.config, KIND, folder, card=card, parts=self.num_parameters())
-
-    @classmethod
-    def from_pretrained(cls, folder: Path | str, *, offline: bool = False) -> ASMamba:
-        """The model in a folder or a repository of the hub; raises WeightsUnavailable as ``read_model``."""
-        return read_model(folder, KIND, SegmentationConfig, cls, offline=offline)
 
 
 class _EncoderLayer(nn.Module):
