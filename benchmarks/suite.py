@@ -17,9 +17,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,49 +25,46 @@ import numpy as np
 import torch
 
 from benchmarks.encode import machine
+from benchmarks.suite_tasks import MEASURED
 from vlm.data.toybox.plan import make_world
-from vlm.data.toybox.truth import Labels, classes_of
+from vlm.data.toybox.truth import Labels
 from vlm.encoders.base import Encoder
 from vlm.encoders.registry import load_encoder
 from vlm.eval import suite
 from vlm.models.suite.matching import matched
 from vlm.ssm.stack import count_parameters
 from vlm.train.features import open_features
-from vlm.train.recipe import read_recipe, recipe_path
-from vlm.train.suite import SECTIONS, train_suite
+from vlm.train.recipe import SUITE_TASKS, read_recipe, recipe_path
+from vlm.train.suite import train_suite
 from vlm.train.suite_command import task_named
-from vlm.train.suite_data import SuiteDataConfig, toybox_worlds
 
 MIXERS = ("attention", "mamba", "vim", "dbm")
-TASKS = ("localization", "segmentation")
 TEST_SEED = 101
 LENGTHS = tuple(2**power for power in range(6, 17))
-COLUMNS = {
-    "localization": {"map_thumos": "mAP@.3:.7", "map_activitynet": "mAP@.5:.95", "map_at_0.5": "mAP@.5"},
-    "segmentation": {"accuracy": "Acc", "edit": "Edit", "f1_at_10": "F1@10", "f1_at_25": "F1@25", "f1_at_50": "F1@50"},
-}
 
 
 def made(name: str) -> dict[str, Any]:
     """The sections of a task's recipe."""
-    return read_recipe(recipe_path(f"suite-{name}"), {"model": task_named(name).model, **SECTIONS})
+    return read_recipe(recipe_path(f"suite-{name}"), task_named(name).sections)
 
 
-def known_classes(name: str, labels: Labels) -> tuple[str, ...]:
-    return classes_of(labels)[1:] if name == "localization" else classes_of(labels)
+def data_of(given: argparse.Namespace, name: str) -> Any:
+    """The section [data] of a task's recipe as the options change it."""
+    data = made(name)["data"]
+    return replace(data, labels=given.labels, worlds=given.train_worlds or data.worlds)
 
 
-def sized(name: str, mixer: str, encoder: Encoder, labels: Labels) -> tuple[int, int]:
-    """The width at which a mixer has the recipe's count of parameters, and its own count."""
-    task, recipe = task_named(name), made(name)
-    classes = known_classes(name, labels)
+def sized(given: argparse.Namespace, name: str, mixer: str, encoder: Encoder) -> Any:
+    """A new model with a mixer, at the width at which it has the recipe's count of parameters."""
+    task, section, data = task_named(name), made(name)["model"], data_of(given, name)
+    classes = task.classes(data)
 
     def build(width: int, word: str = mixer) -> torch.nn.Module:
-        return task.build(replace(recipe["model"], mixer=word, width=width), classes, encoder, recipe["data"])
+        model: torch.nn.Module = task.build(replace(section, mixer=word, width=width), classes, encoder, data)
+        return model
 
-    own = recipe["model"].width
-    width = matched(build, count_parameters(build(own, recipe["model"].mixer)), among=range(8, 3 * own))
-    return width, count_parameters(build(width))
+    width = matched(build, count_parameters(build(section.width, section.mixer)), among=range(8, 3 * section.width))
+    return build(width)
 
 
 def test_videos(given: argparse.Namespace, encoder: Encoder, rate: float) -> list[suite.Video]:
@@ -78,28 +73,19 @@ def test_videos(given: argparse.Namespace, encoder: Encoder, rate: float) -> lis
     return [suite.Video(world, features[number]) for number, world in enumerate(worlds)]
 
 
-def figures_of(name: str, model: Any, videos: list[suite.Video], data: SuiteDataConfig) -> dict[str, float]:
-    if name == "localization":
-        return suite.localizer_figures(videos, suite.found_by(model), labels=data.labels)
-    return suite.segmenter_figures(videos, suite.labelled_by(model), rate=data.frames_per_second, labels=data.labels)
-
-
 def train_row(given: argparse.Namespace, name: str, mixer: str, seed: int) -> None:
     """One training and its figures, into its folder."""
-    encoder, recipe = load_encoder(given.encoder), made(name)
-    width, parameters = sized(name, mixer, encoder, given.labels)
-    data: SuiteDataConfig = recipe["data"]
-    instead = {"mixer": mixer, "width": width, "seed": seed, "steps": given.steps, "worlds": given.train_worlds, "labels": given.labels}
+    encoder, task, data = load_encoder(given.encoder), task_named(name), data_of(given, name)
+    model = sized(given, name, mixer, encoder)
+    row: dict[str, Any] = {"parameters": count_parameters(model), "width": model.config.width, "fingerprint": encoder.fingerprint}
+    own = {"mixer": mixer, "width": model.config.width, "seed": seed, "steps": given.steps}
+    instead = own | {"worlds": data.worlds, "labels": data.labels}
     folder, cache = given.out / f"{name}-{given.labels}-{mixer}-{seed}", given.cache or given.out / "cache"
-    task = task_named(name)
-    shown = replace(data, worlds=given.train_worlds or data.worlds)
-    task.videos(shown, encoder, cache, split="train", workers=given.threads)  # not part of the time
+    task.worlds(data, encoder, cache, split="train", workers=given.threads)  # not part of the time
     begin = time.perf_counter()
     model = train_suite(task, recipe_path(f"suite-{name}"), folder, encoder, cache=cache, resume=True, workers=given.threads, **instead)
-    seconds = time.perf_counter() - begin
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    found = figures_of(name, model, test_videos(given, encoder, data.frames_per_second), replace(data, labels=given.labels))
-    row = {"parameters": parameters, "width": width, "seconds": seconds, "peak_mib": most, "fingerprint": encoder.fingerprint, **found}
+    row |= {"seconds": time.perf_counter() - begin, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    row |= MEASURED[name].figures(model, test_videos(given, encoder, data.frames_per_second), data)
     (folder / "figures.json").write_text(json.dumps(row) + "\n")
 
 
@@ -116,32 +102,23 @@ def rows_of(given: argparse.Namespace, name: str) -> dict[str, list[dict[str, fl
     return rows
 
 
-def baselines(given: argparse.Namespace, name: str, encoder: Encoder) -> dict[str, dict[str, float]]:
-    """Chance, and who knows the world."""
-    data = made(name)["data"]
-    videos, rate = test_videos(given, encoder, data.frames_per_second), data.frames_per_second
-    if name == "localization":
-        chance = suite.chance_actions(toybox_worlds(replace(data, worlds=200), split="train"), labels=given.labels)
-        find: dict[str, Callable[[suite.Video], Any]] = {"chance": chance, "oracle": partial(suite.true_actions, labels=given.labels)}
-        return {way: suite.localizer_figures(videos, one, labels=given.labels) for way, one in find.items()}
-    tell: dict[str, Callable[[suite.Video], Any]] = {
-        "chance": suite.nothing_everywhere,
-        "oracle": partial(suite.true_labels, labels=given.labels),
-    }
-    return {way: suite.segmenter_figures(videos, one, rate=rate, labels=given.labels) for way, one in tell.items()}
-
-
-def print_rows(given: argparse.Namespace, name: str, rows: dict[str, list[dict[str, float]]], beside: dict[str, dict[str, float]]) -> None:
-    columns = COLUMNS[name]
+def print_rows(given: argparse.Namespace, name: str, encoder: Encoder) -> None:
+    """The figures of a task, those of every mixer between those of who does not look and of who knows more."""
+    columns, data, rows = MEASURED[name].columns, data_of(given, name), rows_of(given, name)
+    beside = MEASURED[name].beside(test_videos(given, encoder, data.frames_per_second), data)
     print(f"\n{name}, labels {given.labels}: {given.worlds} worlds of the split test, {len(given.seeds)} seeds\n")
     print_line("mixer", "parameters", *columns.values(), "train, s", "peak, MiB")
     print_line(*["---"] * (len(columns) + 4))
-    print_line("chance", "", *[f"{beside['chance'][key]:.3f}" for key in columns], "", "")
+    lines = {way: (way, "", *(f"{found[key]:.3f}" for key in columns), "", "") for way, found in beside.items()}
+    oracle = lines.pop("oracle", None)
+    for line in lines.values():
+        print_line(*line)
     for mixer, runs in rows.items():
         seconds, peak = np.mean([run["seconds"] for run in runs]), max(run["peak_mib"] for run in runs)
         cells = [spread(np.array([run[key] for run in runs])) for key in columns]
         print_line(mixer, f"{runs[0]['parameters']:,}", *cells, f"{seconds:.0f}", f"{peak:.0f}")
-    print_line("oracle", "", *[f"{beside['oracle'][key]:.3f}" for key in columns], "", "")
+    if oracle:
+        print_line(*oracle)
 
 
 def spread(values: np.ndarray) -> str:
@@ -157,14 +134,11 @@ def print_lengths(given: argparse.Namespace, name: str, encoder: Encoder) -> Non
     """Seconds of one pass over rows of several lengths, by mixer."""
     path = given.out / f"lengths-{name}.json"
     held: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
-    task, recipe = task_named(name), made(name)
-    classes = known_classes(name, given.labels)
     for mixer in given.mixers:
-        width, _ = sized(name, mixer, encoder, given.labels)
-        model = task.build(replace(recipe["model"], mixer=mixer, width=width), classes, encoder, recipe["data"]).eval()
+        model = sized(given, name, mixer, encoder).eval()
         for length in LENGTHS:
             if f"{mixer} {length}" not in held:
-                held[f"{mixer} {length}"] = seconds_of(model, torch.randn(1, length, encoder.dim))
+                held[f"{mixer} {length}"] = seconds_of(model, MEASURED[name].shown(model, length))
                 path.write_text(json.dumps(held) + "\n")
     print(f"\n{name}: seconds of a pass over a video, {torch.get_num_threads()} threads\n")
     print_line("rows", *given.mixers)
@@ -188,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None, help="folder of encoded worlds (default: OUT/cache)")
-    parser.add_argument("--task", nargs="+", default=list(TASKS), choices=TASKS)
+    parser.add_argument("--task", nargs="+", default=list(SUITE_TASKS), choices=SUITE_TASKS)
     parser.add_argument("--mixers", nargs="+", default=list(MIXERS), choices=MIXERS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--worlds", type=int, default=60, help="of the split test")
@@ -209,7 +183,7 @@ def main() -> None:
     print(f"{machine()}; {encoder.name} {encoder.fingerprint}")
     for name in given.task:
         if not given.lengths:
-            print_rows(given, name, rows_of(given, name), baselines(given, name, encoder))
+            print_rows(given, name, encoder)
         print_lengths(given, name, encoder)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, make_dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, get_type_hints
 
@@ -202,7 +201,6 @@ class Task:
         return self.model(self.model.config_type(**given, **held))
 
 
-@cache
 def _section(config: type[Any], given: frozenset[str]) -> type[Any]:
     """A config without the fields that are not a recipe's to say."""
     kinds = get_type_hints(config)
