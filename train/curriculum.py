@@ -1,16 +1,18 @@
-"""From single frames to whole videos: what words name is learnt a hundred times as fast from frames that have nothing to do with each other
-as from the rows of videos, and what happens faster from short windows than from minutes (curriculum learning, Bengio et al. 2009)."""
+"""From single frames to whole videos (curriculum learning, Bengio et al. 2009): what words name is learnt a hundred times as fast from
+frames that have nothing to do with each other as from the rows of videos; what each thing on screen does, before anything is said about it;
+and what happens, faster from short windows than from minutes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vlm.models.model import padded
 from vlm.train.examples import Example, FeatureSource, Witness
 from vlm.train.loop import SharedSource
 from vlm.train.ranks import share
@@ -22,17 +24,74 @@ SHOWN_SHARE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class Glimpses:
-    """Texts (b), a frame (b, d) of each one's video, its time (b) in seconds, and how the thing that the text names is in it
-    (b, NUM_STATES)."""
+    """Texts (b), a frame (b, d) of each one's video, its time (b) in seconds, how the thing that the text names is in it (b, NUM_STATES),
+    and all things on screen by track (b, s, NUM_STATES)."""
 
     words: Words
     frames: Tensor
     times: Tensor
     states: Tensor
+    track_states: Tensor
 
     def to(self, device: torch.device | str) -> Glimpses:
         """The same on a device."""
-        return Glimpses(self.words.to(device), self.frames.to(device), self.times.to(device), self.states.to(device))
+        return Glimpses(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Windows of videos (v, t, d) with their times (v, t) and mask (v, t), and all things on screen by track: how they are
+    (v, t, s, NUM_STATES), and what they do (v, t, s, num_acts)."""
+
+    frames: Tensor
+    times: Tensor
+    mask: Tensor
+    track_states: Tensor
+    track_acts: Tensor
+
+    def to(self, device: torch.device | str) -> Scenes:
+        """The same on a device."""
+        return Scenes(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class SceneSource:
+    """Batches of windows of ``seconds`` of any videos, about which nothing is said; of shorter videos the whole."""
+
+    features: FeatureSource
+    witness: Witness
+    batch_size: int
+    seconds: float
+    seed: int = 0
+    latest_clock: float = 0.0
+
+    def batch(self, index: int) -> Scenes:
+        """Any videos, and a window of each."""
+        return self.part(index, 0, 1)
+
+    def part(self, index: int, rank: int, ranks: int) -> Scenes:
+        """A rank's share of the batch."""
+        numbers = self._numbers(index)[share(self.batch_size, rank, ranks)]
+        random = np.random.default_rng([self.seed, index, rank, 7])
+        parts: list[tuple[Tensor, ...]] = []
+        for number in numbers:
+            shown = self.features[number]
+            start = int(random.uniform(0, max(1.0, shown.end - self.seconds)))
+            rows = slice(*np.searchsorted(shown.times, [start, start + self.seconds]).tolist())
+            times = shown.times[rows]
+            told = self.witness.tell_all(number, times)
+            late = random.random() * self.latest_clock - start
+            parts.append(tuple(torch.from_numpy(part) for part in (shown.vectors[rows], times + late, *told)))
+        frames, times, states, acts = (padded([part[place] for part in parts]) for place in range(4))
+        return Scenes(frames[0], times[0], frames[1], states[0], acts[0])
+
+    def describe_batch(self, index: int) -> str:
+        """The videos of the batch."""
+        return f"windows of videos {self._numbers(index)}"
+
+    def _numbers(self, index: int) -> list[int]:
+        drawn: list[int] = np.random.default_rng([self.seed, index, 6]).integers(len(self.features), size=self.batch_size).tolist()
+        return drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +115,7 @@ class GlimpseSource:
         """A rank's share of the batch."""
         numbers = self._numbers(index)[share(self.batch_size, rank, ranks)]
         random = np.random.default_rng([self.seed, index, rank])
-        frames, times, told = [], [], []
+        frames, times, told, tracked = [], [], [], []
         for number in numbers:
             example = self.examples[number]
             shown = self.features[example.video]
@@ -67,8 +126,10 @@ class GlimpseSource:
             frames.append(shown.vectors[row])
             times.append(shown.times[row] + random.random() * self.latest_clock)
             told.append(states[row])
+            tracked.append(self.witness.tell_all(example.video, shown.times[row : row + 1])[0][0])
         words = self.bank.words([self.examples[number].text for number in numbers])
-        return Glimpses(words, torch.from_numpy(np.stack(frames)), torch.tensor(times), torch.from_numpy(np.stack(told)))
+        states, track_states, vectors = (torch.from_numpy(np.stack(part)) for part in (told, tracked, frames))
+        return Glimpses(words, vectors, torch.tensor(times), states, track_states)
 
     def describe_batch(self, index: int) -> str:
         """The examples of the batch."""
@@ -81,13 +142,15 @@ class GlimpseSource:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """The batches of ``glimpses`` first, ``num_glimpses`` of them; then, in turns, those of ``windows``, ``window_share`` of them, and of
-    ``whole`` videos."""
+    """``num_glimpses`` batches of ``glimpses`` first, then ``num_scenes`` of ``scenes``; then, in turns, those of ``windows``,
+    ``window_share`` of them, and of ``whole`` videos."""
 
     glimpses: SharedSource
+    scenes: SharedSource
     windows: SharedSource
     whole: SharedSource
     num_glimpses: int
+    num_scenes: int
     window_share: float
     seed: int = 0
 
@@ -106,5 +169,7 @@ class Curriculum:
     def _source(self, index: int) -> SharedSource:
         if index < self.num_glimpses:
             return self.glimpses
+        if index < self.num_glimpses + self.num_scenes:
+            return self.scenes
         is_window = np.random.default_rng([self.seed, index, 5]).random() < self.window_share
         return self.windows if is_window else self.whole

@@ -112,6 +112,8 @@ class Batch:
         group: (b,) number of the choice that the pass is an option of, or -1; is_right: (b,) bool.
         states: (b, t, NUM_STATES) of the thing that the text is about, NaN for what is not known. acts: (b, t, n) bool, what it does;
             is_witnessed: (b,) bool, whether that is known.
+        track_states: (v, t, s, NUM_STATES) and track_acts: (v, t, s, n), the same of every thing on screen, by track, s = 0 where nothing
+            is known; is_tracked: (v,) bool, whether it is.
         said: (b, q) tokens of the open answer with its end, said_mask: (b, q) bool, all False where there is none.
     """
 
@@ -134,6 +136,9 @@ class Batch:
     states: Tensor
     acts: Tensor
     is_witnessed: Tensor
+    track_states: Tensor
+    track_acts: Tensor
+    is_tracked: Tensor
     said: Tensor
     said_mask: Tensor
 
@@ -169,8 +174,15 @@ class Witness(Protocol):
     def num_acts(self) -> int:
         """How many kinds of acts there are."""
 
+    @property
+    def num_tracks(self) -> int:
+        """How many things may be on screen at once."""
+
     def tell(self, video: int, thing: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """How the thing is at ``times`` (t,), numbers (t, NUM_STATES) with NaN for what cannot be known, and what it does (t, num_acts)."""
+
+    def tell_all(self, video: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The same of all things on screen, each at a place of its own: (t, num_tracks, NUM_STATES) and (t, num_tracks, num_acts)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +326,7 @@ class ExampleSource:
             torch.tensor([one.group for one in passes]),
             torch.tensor([one.is_right for one in passes]),
             *self._witnessed(passes, [videos[place[key]] for key in seen], starts),
+            *self._tracked(place, videos, starts),
             said,
             said_mask,
         )
@@ -334,6 +347,17 @@ class ExampleSource:
                 held.append(torch.from_numpy(array))
             known.append(told is not None)
         return padded(states)[0], padded(acts)[0], torch.tensor(known)
+
+    def _tracked(
+        self, place: Mapping[tuple[int, bool], int], videos: Sequence[Features], starts: Mapping[int, float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """States and acts of all tracks of the videos, and whether they are known: where the whole video is shown."""
+        if self.witness is None or self.sight.name != "all":
+            none = torch.zeros(len(videos), max(len(one.times) for one in videos), 0, 0)
+            return none, none, torch.zeros(len(videos), dtype=torch.bool)
+        told = [self.witness.tell_all(video, videos[row].times + starts.get(video, 0.0)) for (video, _), row in place.items()]
+        states, acts = (padded([torch.from_numpy(part[number]) for part in told])[0] for number in range(2))
+        return states, acts, torch.tensor([not is_unseen for _, is_unseen in place])
 
     def describe_batch(self, index: int) -> str:
         """The examples of the batch."""

@@ -21,7 +21,7 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
-from vlm.train.curriculum import Curriculum, GlimpseSource
+from vlm.train.curriculum import Curriculum, GlimpseSource, SceneSource
 from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, Witness, texts_of
 from vlm.train.features import open_features
 from vlm.train.held_out import BATCHES, held_out_loss
@@ -48,6 +48,8 @@ class ExamplesConfig:
         batch, per_video: examples a batch, and of each of its videos. sight: how much of a video is shown; see Sight.
         latest_clock: seconds that a batch's clock may be late by.
         glimpses, glimpse_batch: how many of the first batches are single frames, and of how many texts each; see Curriculum.
+        scenes, scene_batch, scene_seconds: how many batches after them are windows that nothing is said about, of how many videos and how
+            long each.
         window_share, window_seconds, window_batch: of the other batches, how many show windows (of shortest, longest seconds) instead of
             whole videos, and how many texts each has.
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
@@ -61,6 +63,9 @@ class ExamplesConfig:
     latest_clock: float = 0.0
     glimpses: int = 0
     glimpse_batch: int = 512
+    scenes: int = 0
+    scene_batch: int = 32
+    scene_seconds: float = 16.0
     window_share: float = 0.0
     window_seconds: tuple[float, float] = (8.0, 24.0)
     window_batch: int = 96
@@ -220,13 +225,14 @@ class _Sources:
 
     def _crossing(self, examples: Sequence[Example], features: FeatureSource, data: ExamplesConfig, witness: Witness) -> SharedSource:
         whole = example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed, cache=self.cache, witness=witness)
-        if data.sight != "all" or not (data.glimpses or data.window_share):
+        if data.sight != "all" or not (data.scenes or data.glimpses or data.window_share):
             return whole
         about_one = [one for one in examples if one.is_true and len(one.things) == 1 and one.text in whole.bank]
         glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed, data.latest_clock)
         shares = {kind: share for kind, share in whole.shares.items() if kind in WINDOW_KINDS and share > 0}
         windows = replace(whole, shares=shares, batch_size=data.window_batch, windows=data.window_seconds, _cells={}, _seconds={})
-        return Curriculum(glimpses, windows, whole, data.glimpses, data.window_share, self.seed)
+        scenes = SceneSource(features, witness, data.scene_batch, data.scene_seconds, self.seed, data.latest_clock)
+        return Curriculum(glimpses, scenes, windows, whole, data.glimpses, data.scenes, data.window_share, self.seed)
 
     def _features(self, worlds: Sequence[World]) -> FeatureSource:
         return open_features(worlds, self.encoder, self.cache, frames_per_second=RATE, workers=self.workers)
@@ -259,7 +265,7 @@ def train_toybox(
     if loop.patience:
         few = replace(data, worlds=max(FEWEST_HELD_OUT, data.worlds // 8))
         validate = held_out_loss(make.of(few, replace(pairs, pairs=pairs.batch_pairs * BATCHES), split="val"))
-    parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"], WorldWitness.num_acts)}
+    parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"], WorldWitness.num_acts, WorldWitness.num_tracks)}
     if data.retrieval_share:
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])

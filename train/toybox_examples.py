@@ -78,38 +78,64 @@ LABELS = tuple(f"{action} {way}".strip() for action, ways in ACTIONS.items() for
 
 @dataclass(frozen=True, slots=True)
 class WorldWitness:
-    """How each thing of each world is and what it does, LABELS of its events, at the times of frames. Each world is looked at once."""
+    """How each thing of each world is and what it does, LABELS of its events, at the times of frames. Each world is looked at once.
+
+    A thing on screen has the track of its colour: no two of a scene share one.
+    """
 
     worlds: Sequence[World]
     frames_per_second: float
     num_acts: ClassVar[int] = len(LABELS)
-    _seen: dict[int, States] = field(default_factory=dict)
+    num_tracks: ClassVar[int] = len(COLOURS)
+    _seen: dict[int, tuple[States, NDArray[np.float32], NDArray[np.bool_]]] = field(default_factory=dict)
 
     def tell(self, video: int, thing: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Numbers of about unit variance, NaN while the thing is not shown, and the events of which it is the subject."""
-        if video not in self._seen:
-            every = np.arange(0, self.worlds[video].seconds, 1 / self.frames_per_second)
-            self._seen[video] = states(self.worlds[video], every)
-        seen, rows = self._seen[video], np.round(times * self.frames_per_second).astype(np.int64)
-        angle = seen.angle[rows, thing]
+        _, told, acts = self._look(video)
+        rows = np.round(times * self.frames_per_second).astype(np.int64)
+        return told[rows, thing], acts[rows, thing]
+
+    def tell_all(self, video: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The same of what is on screen, by track; a thing that is blinked away or outside the frame acts on all the same."""
+        seen, told, acts = self._look(video)
+        rows = np.round(times * self.frames_per_second).astype(np.int64)
+        states = np.full((len(rows), self.num_tracks, told.shape[-1]), np.nan, np.float32)
+        states[..., 0] = 0
+        done = np.zeros((len(rows), self.num_tracks, self.num_acts), np.bool_)
+        colours = seen.colour_name_index()[rows]
+        scene_of = np.array([one.scene for one in self.worlds[video].things])
+        here = seen.scene[rows][:, None] == scene_of
+        row, thing = np.nonzero(here)
+        track = colours[row, thing]
+        done[row, track] |= acts[rows[row], thing]
+        row, thing = np.nonzero(here & seen.is_shown[rows])
+        states[row, colours[row, thing]] = told[rows[row], thing]
+        return states, done
+
+    def _look(self, video: int) -> tuple[States, NDArray[np.float32], NDArray[np.bool_]]:
+        """Of a whole world: its states, the numbers told of each thing (t, k, NUM_STATES), and its acts (t, k, num_acts)."""
+        if video in self._seen:
+            return self._seen[video]
+        world = self.worlds[video]
+        times = np.arange(0, world.seconds, 1 / self.frames_per_second)
+        seen = states(world, times)
         numbers = [
-            (seen.x[rows, thing] - 0.5) / PLACE_SCALE,
-            (seen.y[rows, thing] - 0.5) / PLACE_SCALE,
-            (seen.radius[rows, thing] - RADII[1]) / RADIUS_SCALE,
-            np.sin(angle),
-            np.cos(angle),
-            np.where(seen.mix[rows, thing] < 0.5, *seen.colour[rows, thing].T),
-            np.full(len(rows), seen.shape[thing]),
-            np.full(len(rows), seen.texture[thing]),
-            seen.size[rows, thing],
+            (seen.x - 0.5) / PLACE_SCALE,
+            (seen.y - 0.5) / PLACE_SCALE,
+            (seen.radius - RADII[1]) / RADIUS_SCALE,
+            np.sin(seen.angle),
+            np.cos(seen.angle),
+            seen.colour_name_index(),
+            np.broadcast_to(seen.shape, seen.x.shape),
+            np.broadcast_to(seen.texture, seen.x.shape),
+            seen.size,
         ]
-        is_shown = seen.is_shown[rows, thing]
-        told = np.stack([is_shown, *(np.where(is_shown, number, np.nan) for number in numbers)], axis=1).astype(np.float32)
-        acts = np.zeros((len(times), len(LABELS)), np.bool_)
-        for event in self.worlds[video].events:
-            if event.subject == thing:
-                acts[(times >= event.span.start) & (times < event.span.end), LABELS.index(event.label)] = True
-        return told, acts
+        told = np.stack([seen.is_shown, *(np.where(seen.is_shown, number, np.nan) for number in numbers)], axis=-1).astype(np.float32)
+        acts = np.zeros((*seen.x.shape, self.num_acts), np.bool_)
+        for event in world.events:
+            acts[(times >= event.span.start) & (times < event.span.end), event.subject, LABELS.index(event.label)] = True
+        self._seen[video] = seen, told, acts
+        return self._seen[video]
 
 
 def world_examples(world: World, video: int) -> Iterator[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
-from vlm.train.curriculum import Glimpses
+from vlm.train.curriculum import Glimpses, Scenes
 from vlm.train.examples import IGNORED, Batch
 from vlm.train.losses.answers import choice_loss, decoder_loss
 from vlm.train.losses.focal import focal_loss
@@ -44,35 +44,37 @@ class LossConfig:
     decoder: float = 0.5
     states: float = 1.0
     acts: float = 1.0
+    track_states: float = 1.0
+    track_acts: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("foreground", "spans", "saliency", "match", "abstain", "closed", "option", "decoder", "states", "acts"):
-            if getattr(self, name) < 0:
-                raise InputError(f"the weight of {name} must be at least 0, got {getattr(self, name)}")
+        for name, weight in asdict(self).items():
+            if weight < 0:
+                raise InputError(f"the weight of {name} must be at least 0, got {weight}")
 
 
 class CrossingTraining(nn.Module):
     """A model's interaction and heads before a ``Batch``; gives the weighted loss and each part of it.
 
-    Where more is known of the thing that a text is about, frames must tell it too, by maps that are of no use later: as they enter the
-    stack, how the thing is, which is to find it by its name; as they leave it, what it does (``num_acts`` kinds), whatever the text says
-    that it does. A span alone is little to learn both from.
+    Where more is known of the things in the videos, it must be told too, by maps that are of no use later: by each track how its thing is
+    and what it does (``num_acts`` kinds), whatever is said about it; by the frames as they enter the stack how the thing is that the text
+    is about, which is to find it by its name, and as they leave it what it does. A span alone is little to learn all this from.
 
     Raises:
         InputError: the model has no interaction.
     """
 
-    def __init__(self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0) -> None:
+    def __init__(self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0, num_tracks: int = 0) -> None:
         super().__init__()
         self.crossing, self.weights = model.cross(), weights
-        width = self.crossing.interaction.config.width
-        self.states = nn.Linear(width, sum(STATE_SIZES)) if num_acts else None
-        self.acts = nn.Linear(width, num_acts) if num_acts else None
-        if self.acts is not None:
-            nn.init.constant_(self.acts.bias, RARE)
+        config = self.crossing.interaction.config
+        self.told = Told(config.width, num_acts) if num_acts else None
+        self.track_told = Told(config.track_width, num_acts) if num_acts and config.slots and num_tracks == config.tracks else None
 
-    def forward(self, batch: Batch | Glimpses) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch | Glimpses | Scenes) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, a scalar, and figures for the log."""
+        if isinstance(batch, Scenes):
+            return self._look(batch)
         if isinstance(batch, Glimpses):
             return self._glimpse(batch)
         batch = batch.to(next(self.parameters()).device)
@@ -86,16 +88,18 @@ class CrossingTraining(nn.Module):
         inside = counted & (batch.foreground > 0)
         ranked = counted & (batch.levels > 0).any(dim=1, keepdim=True)
         told = batch.mask[batch.video] & batch.is_witnessed[:, None]
-        weights = weights_of_means(self._counts(batch, inside, ranked, told), batch.frames.device)
+        tracked = batch.mask & batch.is_tracked[:, None]
+        weights = weights_of_means(self._counts(batch, inside, ranked, told, tracked), batch.frames.device)
         losses: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}
         if "foreground" in weights:
             losses["foreground"] = focal_loss(grounding.foreground, batch.foreground, counted)
             losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, ranked)
-        if self.states is not None and self.acts is not None and bool(told.any()):
-            losses["states"] = _state_loss(self.states(fused.entering[told]), batch.states[told])
-            shown = told[..., None].expand_as(batch.acts)
-            losses["acts"] = focal_loss(self.acts(fused.leaving), batch.acts.float(), shown)
+        if self.told is not None and bool(told.any()):
+            losses["states"] = _state_loss(self.told.states(fused.entering[told]), batch.states[told])
+            losses["acts"] = focal_loss(self.told.acts(fused.leaving), batch.acts.float(), told[..., None].expand_as(batch.acts))
+        if self.track_told is not None and bool(tracked.any()):
+            losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
         if bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
@@ -123,17 +127,38 @@ class CrossingTraining(nn.Module):
         total = zero + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
         return total, {name: value.detach() for name, value in (losses | figures).items()}
 
+    def _of_tracks(self, told: Told, tracks: Tensor, states: Tensor, acts: Tensor, tracked: Tensor) -> dict[str, Tensor]:
+        """What tracks (v, t, s, w) must tell of what is known of them, in the rows ``tracked`` (v, t)."""
+        known = tracked[..., None, None].expand_as(acts)
+        return {
+            "track_states": _state_loss(*_rows(told.states(tracks[tracked]), states[tracked])),
+            "track_acts": focal_loss(told.acts(tracks), acts.float(), known),
+        }
+
+    def _look(self, batch: Scenes) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of tracks alone."""
+        assert self.track_told is not None, "only where tracks are known"
+        batch = batch.to(next(self.parameters()).device)
+        watched = self.crossing.watch(batch.frames, batch.times, batch.mask)
+        losses = self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, batch.mask)
+        total = torch.stack([getattr(self.weights, name) * loss for name, loss in losses.items()]).sum()
+        return total, {f"seen {name}": loss.detach() for name, loss in losses.items()}
+
     def _glimpse(self, batch: Glimpses) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the states alone, and itself: single frames are not sent through the stack."""
-        assert self.states is not None, "only where things are witnessed"
+        assert self.told is not None, "only where things are witnessed"
         batch = batch.to(next(self.parameters()).device)
         watched = self.crossing.watch(batch.frames[:, None], batch.times[:, None])
-        _, entering = self.crossing.interaction.enter(batch.words.tokens, batch.words.mask, watched)
-        loss = _state_loss(self.states(entering[:, 0]), batch.states)
-        return self.weights.states * loss, {"glimpsed": loss.detach()}
+        _, entering, _ = self.crossing.interaction.enter(batch.words.tokens, batch.words.mask, watched)
+        loss = _state_loss(self.told.states(entering[:, 0]), batch.states)
+        total, figures = self.weights.states * loss, {"glimpsed": loss.detach()}
+        if self.track_told is not None:
+            loss = _state_loss(*_rows(self.track_told.states(watched.tracks[:, 0]), batch.track_states))
+            total, figures = total + self.weights.track_states * loss, figures | {"glimpsed tracks": loss.detach()}
+        return total, figures
 
-    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor, told: Tensor) -> dict[str, int]:
-        """Over how many rows, items or choices the mean of each loss is; ``inside``, ``ranked`` and ``told`` (b, t) are rows."""
+    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor, told: Tensor, tracked: Tensor) -> dict[str, int]:
+        """Over how many rows, items or choices the mean of each loss is; ``inside``, ``ranked``, ``told`` and ``tracked`` are rows."""
         asked = batch.group[batch.group >= 0]
         return {
             "foreground": int(inside.sum()),
@@ -145,8 +170,23 @@ class CrossingTraining(nn.Module):
             "option": len(torch.unique(asked)),
             "states": int(told.sum()),
             "acts": int(batch.acts.sum()),
+            "track_states": int(tracked.sum()) if self.track_told is not None else 0,
+            "track_acts": int(batch.track_acts[tracked].sum()) if self.track_told is not None else 0,
             "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
         }
+
+
+class Told(nn.Module):
+    """Maps that tell how a thing is and what it does: of rows (..., width)."""
+
+    def __init__(self, width: int, num_acts: int) -> None:
+        super().__init__()
+        self.states, self.acts = nn.Linear(width, sum(STATE_SIZES)), nn.Linear(width, num_acts)
+        nn.init.constant_(self.acts.bias, RARE)
+
+
+def _rows(*tensors: Tensor) -> list[Tensor]:
+    return [tensor.flatten(0, -2) for tensor in tensors]
 
 
 def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, inside: Tensor) -> Tensor:

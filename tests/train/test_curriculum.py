@@ -1,9 +1,9 @@
-"""Single frames first, then windows and whole videos; a model learns from each."""
+"""Single frames first, then scenes without words, then windows and whole videos; a model learns from each."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tests.train.test_retrieval import Encoder
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
-from vlm.train.curriculum import Curriculum, Glimpses, GlimpseSource
+from vlm.train.curriculum import Curriculum, Glimpses, GlimpseSource, Scenes, SceneSource
 from vlm.train.examples import Example
 from vlm.train.toybox import worlds_of
 from vlm.train.toybox_examples import WorldWitness
@@ -36,6 +36,13 @@ def glimpses(batch_size: int = 64) -> GlimpseSource:
     return GlimpseSource(asked, features, bank, WorldWitness(worlds, 2.0), batch_size)
 
 
+def scenes(batch_size: int = 6) -> SceneSource:
+    """Windows of the same videos."""
+    held = glimpses()
+    features = [replace(shown, end=shown.times[-1] + 0.5) for shown in held.features]  # type: ignore[attr-defined]
+    return SceneSource(features, held.witness, batch_size, 8.0)
+
+
 def test_a_glimpse_is_a_frame_of_its_video_and_what_is_known_of_the_thing_there() -> None:
     source = glimpses()
     batch = source.batch(0)
@@ -46,23 +53,62 @@ def test_a_glimpse_is_a_frame_of_its_video_and_what_is_known_of_the_thing_there(
         assert video == example.video
         told, _ = source.witness.tell(video, example.things[0], source.features[video].times)
         np.testing.assert_array_equal(batch.states[row].numpy(), told[place])
+        of_all, _ = source.witness.tell_all(video, source.features[video].times[place : place + 1])
+        np.testing.assert_array_equal(batch.track_states[row].numpy(), of_all[0])
     assert float((batch.states[:, 0] > 0).float().mean()) > 0.6
     assert torch.equal(batch.frames, source.batch(0).frames)
     assert not torch.equal(batch.frames, source.batch(1).frames)
 
 
 def test_glimpses_teach_what_frames_hold_and_leave_the_stack_alone() -> None:
-    interaction = InteractionConfig(text_dim=3, video_dim=3, width=8, num_layers=1, d_state=2)
+    taught = training()
+    loss, figures = taught(glimpses().batch(0))
+    heads, parts = learnt(taught, loss)
+    assert heads == {"crossing", "told.states", "track_told.states"}
+    assert parts == {"from_text", "from_video", "kind", "time", "place", "tracks", "before"}
+    assert float(figures["glimpsed"] + figures["glimpsed tracks"]) == pytest.approx(float(loss.detach()))
+
+
+def test_scenes_teach_tracks_alone() -> None:
+    taught = training()
+    loss, figures = taught(scenes().batch(0))
+    assert learnt(taught, loss) == ({"crossing", "track_told.states", "track_told.acts"}, {"tracks"})
+    assert float(figures["seen track_states"] + figures["seen track_acts"]) == pytest.approx(float(loss.detach()))
+
+
+def training() -> CrossingTraining:
+    interaction = InteractionConfig(
+        text_dim=3, video_dim=3, width=8, num_layers=1, tracks=WorldWitness.num_tracks, track_width=4, track_layers=1, d_state=2
+    )
     adapter = AdapterConfig(dim=3, num_layers=0, text_layers=0)
     model = VideoTextModel(VideoTextConfig(encoder="mean", fingerprint="f", adapter=adapter, interaction=interaction))
-    taught = CrossingTraining(model, LossConfig(), WorldWitness.num_acts)
-    loss, figures = taught(glimpses().batch(0))
+    return CrossingTraining(model, LossConfig(), WorldWitness.num_acts, WorldWitness.num_tracks)
+
+
+def learnt(taught: CrossingTraining, loss: torch.Tensor) -> tuple[set[str], set[str]]:
+    """What the loss moves: heads of the training, and parts of the interaction."""
     loss.backward()
-    learnt = {name for name, parameter in taught.named_parameters() if parameter.grad is not None and parameter.grad.abs().sum() > 0}
-    assert {name.split(".")[0] for name in learnt} == {"crossing", "states"}
-    parts = {name.split(".")[2] for name in learnt if name.startswith("crossing.")}
-    assert parts == {"from_text", "from_video", "kind", "time", "place", "before"}
-    assert figures["glimpsed"] == loss
+    moved = [name for name, parameter in taught.named_parameters() if parameter.grad is not None and parameter.grad.abs().sum() > 0]
+    heads = {name.split(".")[0] if name.startswith("crossing.") else name.rpartition(".")[0] for name in moved}
+    return heads, {name.split(".")[2] for name in moved if name.startswith("crossing.")}
+
+
+def test_a_scene_is_a_window_of_its_video_with_all_that_is_known_of_it() -> None:
+    source = scenes(40)
+    batch, numbers = source.batch(3), source._numbers(3)
+    assert set(numbers) == set(range(5))
+    for item, number in enumerate(numbers):
+        shown, rows = source.features[number], int(batch.mask[item].sum())
+        first = int(batch.frames[item, 0, 1])
+        assert batch.frames[item, :rows].tolist() == shown.vectors[first : first + rows].tolist()
+        assert rows == min(16, len(shown.times))
+        states, acts = source.witness.tell_all(number, shown.times[first : first + rows])
+        np.testing.assert_array_equal(batch.track_states[item, :rows].numpy(), states)
+        np.testing.assert_array_equal(batch.track_acts[item, :rows].numpy(), acts)
+        assert batch.times[item, 0] == 0
+    halves = [source.part(3, rank, 2) for rank in range(2)]
+    assert all(isinstance(half, Scenes) and len(half.frames) == 20 for half in halves)
+    assert [int(video) for half in halves for video in half.frames[:, 0, 0]] == numbers
 
 
 @dataclass(frozen=True)
@@ -79,10 +125,10 @@ class Named:
         return f"{self.name} {index}"
 
 
-def test_a_curriculum_begins_with_glimpses_and_goes_on_with_windows_and_whole_videos() -> None:
-    made = Curriculum(Named("glimpse"), Named("window"), Named("whole"), 3, 0.75)
-    assert [made.batch(index) for index in range(3)] == [("glimpse", index) for index in range(3)]
-    names = Counter(made.batch(index)[0] for index in range(3, 803))
+def test_a_curriculum_begins_with_glimpses_and_scenes_and_goes_on_with_windows_and_whole_videos() -> None:
+    made = Curriculum(Named("glimpse"), Named("scene"), Named("window"), Named("whole"), 3, 2, 0.75)
+    assert [made.batch(index)[0] for index in range(5)] == ["glimpse"] * 3 + ["scene"] * 2
+    names = Counter(made.batch(index)[0] for index in range(5, 805))
     assert 550 < names["window"] < 650
     assert names["window"] + names["whole"] == 800
     assert made.part(1, 1, 2) == ("glimpse", 1, 1, 2)

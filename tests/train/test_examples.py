@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tests.train.test_retrieval import Encoder
 from vlm.data.toybox.motion import states
+from vlm.data.toybox.vocabulary import COLOURS
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
 from vlm.train.examples import (
@@ -161,6 +162,32 @@ def test_a_witness_tells_how_a_thing_is_and_what_it_does() -> None:
                 assert {LABELS[act] for act in np.flatnonzero(acts[row])} == does
 
 
+def test_on_the_track_of_a_colour_is_what_the_thing_of_that_colour_does() -> None:
+    worlds = worlds_of(3, 6, split="train")
+    witness = WorldWitness(worlds, 2.0)
+    found = 0
+    for number, world in enumerate(worlds):
+        times = np.arange(0, world.seconds, 0.5)
+        seen = states(world, times)
+        told, acts = witness.tell_all(number, times)
+        assert told.shape == (len(times), len(COLOURS), NUM_STATES)
+        for row in range(len(times)):
+            here = [thing for thing in range(len(world.things)) if world.things[thing].scene == seen.scene[row]]
+            owner = {int(seen.colour_name_index()[row, thing]): thing for thing in here}
+            assert len(owner) == len(here)
+            for colour in range(len(COLOURS)):
+                thing = owner.get(colour)
+                own = witness.tell(number, thing, times[row : row + 1]) if thing is not None else None
+                if own is None or not seen.is_shown[row, thing]:
+                    assert told[row, colour, 0] == 0
+                    assert np.isnan(told[row, colour, 1:]).all()
+                else:
+                    np.testing.assert_array_equal(told[row, colour], own[0][0])
+                assert acts[row, colour].tolist() == (own[1][0].tolist() if own is not None else [False] * witness.num_acts)
+                found += int(acts[row, colour].sum())
+    assert found > 100
+
+
 def test_of_a_text_about_one_thing_that_is_shown_the_batch_tells_how_it_is() -> None:
     worlds = worlds_of(3, 6, split="train")
     features = [Features(np.ones((4, 3), np.float32), np.arange(4) / 2, 2.0)] * 6
@@ -173,7 +200,13 @@ def test_of_a_text_about_one_thing_that_is_shown_the_batch_tells_how_it_is() -> 
     states_of, acts_of = witness.tell(2, 0, features[2].times)
     np.testing.assert_array_equal(batch.states[3].numpy(), states_of)
     np.testing.assert_array_equal(batch.acts[3].numpy(), acts_of)
-    assert not ExampleSource(asked, features, bank, 6, {"k": 1.0}, codec=Codec()).batch_of(asked).is_witnessed.any()
+    assert batch.is_tracked.tolist() == [True, False, True, True]  # the fifth video is withheld
+    of_all = witness.tell_all(2, features[2].times)
+    for held, told in zip((batch.track_states, batch.track_acts), of_all, strict=True):
+        np.testing.assert_array_equal(held[3].numpy(), told)
+    unknown = ExampleSource(asked, features, bank, 6, {"k": 1.0}, codec=Codec()).batch_of(asked)
+    assert not unknown.is_witnessed.any()
+    assert not unknown.is_tracked.any()
 
 
 WINDOW = Span(2.0, 5.0)

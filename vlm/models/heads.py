@@ -69,10 +69,12 @@ class GroundingHead(nn.Module):
 
 
 class Summary(nn.Module):
-    """What is known of a text and a whole video: (b, 3 width + 2).
+    """What is known of a text and a whole video: (b, InteractionConfig.summary_size).
 
     The mean word, the mean frame, the frames where the text holds (by the foreground's softmax: a short event in a long video is a
-    hundredth of the mean), and two numbers: how sure the surest frame is, and how often the foreground begins, which counts.
+    hundredth of the mean), and numbers: how sure the surest frame is and how often the foreground begins, which counts; of what each slot
+    looked for, how sure the surest find is and how often finds begin, over all tracks; and of each two slots, how far what the one looks
+    for is found before what the other does.
     """
 
     def __init__(self, width: int) -> None:
@@ -86,10 +88,27 @@ class Summary(nn.Module):
         shown = (shares[..., None] * fused.video).sum(dim=1)
         means = [masked_mean(x, real, normalise=False) for x, real in ((fused.text, fused.text_mask), (fused.video, mask))]
         front, _ = _to_front(mask)
-        held = grounding.foreground.sigmoid().masked_fill(~mask, 0.0).gather(1, front)
-        begun = F.relu(held.diff(dim=1, prepend=torch.zeros_like(held[:, :1]))).sum(dim=1)
-        numbers = torch.stack([held.amax(dim=1), begun], dim=-1).to(fused.video)
-        return torch.cat([self.norm(torch.cat([*means, shown], dim=-1)), numbers], dim=-1)
+        held = grounding.foreground.sigmoid().masked_fill(~mask, 0.0).gather(1, front).to(fused.video)
+        found = fused.found.gather(1, front[..., None, None].expand_as(fused.found))
+        numbers = [held.amax(dim=1, keepdim=True), _begun(held[..., None])]
+        if found.shape[2]:
+            begun = _begun(found.transpose(2, 3)).sum(dim=1)
+            numbers += [found.amax(dim=(1, 3)), begun, precedence(found.sum(dim=3)).flatten(1)]
+        return torch.cat([self.norm(torch.cat([*means, shown], dim=-1)), *numbers], dim=-1)
+
+
+def _begun(curves: Tensor) -> Tensor:
+    """How often curves (b, t, ..., n) begin, by how much they rise: (b, ..., n)."""
+    return F.relu(curves.diff(dim=1, prepend=torch.zeros_like(curves[:, :1]))).sum(dim=1)
+
+
+def precedence(curves: Tensor) -> Tensor:
+    """Of curves (b, t, n), at least 0, how probable it is that a row drawn by the squares of the one comes before a row drawn by those of
+    the other: (b, n, n), the one in the second place; near 0 where either is."""
+    squares = curves.square()
+    drawn = squares / (squares.sum(dim=1, keepdim=True) + 1e-3)
+    after = drawn.sum(dim=1, keepdim=True) - drawn.cumsum(dim=1)
+    return torch.einsum("btk,btl->bkl", drawn, after)
 
 
 class LogitHead(nn.Module):

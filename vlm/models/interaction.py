@@ -1,8 +1,10 @@
 """Cross-modal interaction: one sequence [text ; video] through a stack of mixers (Video Mamba Suite, arXiv 2403.09626, section 4.2).
 
-What depends on the video alone comes first and is done once, however many texts are asked about it (``watch``); then the words come in
-(``forward``). Each side is projected by two LayerNorm-Dropout-Linear layers as in UniVTG (arXiv 2307.16715), gets a type embedding and a
-position: words their place, frames their real time. What the released code does at pads is not done here: see docs/ssm_padding.md.
+What depends on the video alone comes first and is done once, however many texts are asked about it (``watch``): a frame vector holds
+several things at once, so it is taken apart into tracks, and each is followed along time. Then the words come in (``forward``): they look
+up what they name among the tracks, and go through the stack together with the frames. Each side is projected by two
+LayerNorm-Dropout-Linear layers as in UniVTG (arXiv 2307.16715), gets a type embedding and a position: words their place, frames their real
+time. What the released code does at pads is not done here: see docs/ssm_padding.md.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ class InteractionConfig:
     Attributes:
         text_dim, video_dim: widths of the word vectors and of the frame vectors that come in.
         width: of the fused tokens. num_layers, mixer, d_state, expand, dropout, drop_path: of the stack; see StackConfig.
-        video_layers: of the stack that frames go through before the words come in; 0 is the paper's way.
+        tracks, track_width, track_layers: into how many vectors of which width a frame is taken apart before the words come in, and the
+            layers of the stack, the same for all, that follows each along time; see Tracks.
+        text_layers: of the stack that words go through before they ask.
         text_side: where the words stand in the sequence. Left is better in the paper, and all that a causal mixer can use.
-        slots: learned questions to the words, whose answers are multiplied into every frame, before the stack and after it (low-rank
-            bilinear pooling, Kim et al. 2017, arXiv 1610.04325): a mixer along time adds and forgets, but cannot ask a frame for what a
-            word names, nor compare what happened with what a word says. 0 is the paper's plain concatenation.
+        slots: learned questions to the words, whose answers are looked up among the tracks of every frame before the stack, and multiplied
+            into every frame after it: a mixer along time adds and forgets, but cannot ask a frame for what a word names, nor compare what
+            happened with what a word says. 0 is the paper's plain concatenation, and needs no tracks.
         exact_masks: False lets pads take part, as published models do: for measuring what that costs, and nothing else.
     """
 
@@ -39,7 +43,10 @@ class InteractionConfig:
     video_dim: int
     width: int = 256
     num_layers: int = 4
-    video_layers: int = 0
+    tracks: int = 1
+    track_width: int = 64
+    track_layers: int = 0
+    text_layers: int = 0
     mixer: MixerName = "dbm"
     d_state: int = 16
     expand: float | None = None
@@ -52,22 +59,22 @@ class InteractionConfig:
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
         check_word("text_side", self.text_side, get_args(TextSide))
-        for name in ("text_dim", "video_dim", "width", "num_layers"):
+        for name in ("text_dim", "video_dim", "width", "num_layers", "tracks", "track_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("slots", "video_layers"):
+        for name in ("slots", "track_layers", "text_layers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     @property
     def summary_size(self) -> int:
         """Numbers of a summary of a pass (heads.Summary)."""
-        return 3 * self.width + 2
+        return 3 * self.width + 2 + self.slots * (self.slots + 2)
 
-    def stack_config(self, num_layers: int) -> StackConfig:
+    def stack_config(self, num_layers: int, width: int | None = None, *, ffn_expand: float | None = None) -> StackConfig:
         """A stack of the mixer."""
-        mixer = MixerConfig(self.mixer, self.width, d_state=self.d_state, expand=self.expand)
-        return StackConfig(mixer, num_layers, dropout=self.dropout, drop_path=self.drop_path)
+        mixer = MixerConfig(self.mixer, width or self.width, d_state=self.d_state, expand=self.expand)
+        return StackConfig(mixer, num_layers, dropout=self.dropout, drop_path=self.drop_path, ffn_expand=ffn_expand)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,16 +82,18 @@ class Watched:
     """Videos before any words: as often asked about as one likes.
 
     Shapes:
-        tokens: (b, t, width). seen: (b, t, slots * width), what words will be multiplied into; None without slots. mask: (b, t) bool.
+        tokens: (b, t, width). tracks: (b, t, tracks, track_width), and seen: (b, t, tracks, 2 * track_width), what words are looked up
+            in; no tracks at all without slots. mask: (b, t) bool.
     """
 
     tokens: Tensor
-    seen: Tensor | None
+    tracks: Tensor
+    seen: Tensor
     mask: Tensor
 
     def rows(self, chosen: Tensor) -> Watched:
         """Some of the videos, as often as one likes: a mask (b,) or their numbers."""
-        return Watched(self.tokens[chosen], None if self.seen is None else self.seen[chosen], self.mask[chosen])
+        return Watched(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +103,7 @@ class Fused:
     Shapes:
         text: (b, q, width), text_mask: (b, q) bool. video: (b, t, width), video_mask: (b, t) bool. Zeros where the masks are False.
         entering, leaving: (b, t, width), frames before the stack, and after it but before words are multiplied into them again.
+        found: (b, t, slots, tracks) in [0, 1], how well each track is what each slot looks for; zeros where the mask is False.
     """
 
     text: Tensor
@@ -102,6 +112,7 @@ class Fused:
     video_mask: Tensor
     entering: Tensor
     leaving: Tensor
+    found: Tensor
 
     def rows(self, chosen: Tensor) -> Fused:
         """Some of the items: a mask (b,) or their numbers."""
@@ -118,8 +129,8 @@ class Interaction(nn.Module):
         self.kind = nn.Parameter(torch.randn(2, config.width) * 0.02)
         self.time = TimeEmbedding(config.width)
         self.place = TimeEmbedding(config.width)
-        self.video_stack = config.stack_config(config.video_layers).build() if config.video_layers else None
-        self.before, self.after = (Pairing(config, dim) if config.slots else None for dim in (config.video_dim, 0))
+        self.text_stack = config.stack_config(config.text_layers).build() if config.text_layers else None
+        self.tracks, self.before, self.after = (part(config) if config.slots else None for part in (Tracks, Lookup, Pairing))
         self.stack = config.stack_config(config.num_layers).build()
 
     def watch(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Watched:
@@ -136,13 +147,15 @@ class Interaction(nn.Module):
             mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
         frames = frames.masked_fill(~mask[..., None], 0.0)
         tokens = self.from_video(frames) + self.kind[1] + self.time(times)
-        if self.video_stack is not None:
-            tokens = self.video_stack(tokens, mask if self.config.exact_masks else None)
-        seen = None if self.before is None else self.before.see(torch.cat([tokens, frames], dim=-1))
-        return Watched(tokens, seen, mask)
+        if self.tracks is None or self.before is None:
+            none = tokens.new_zeros(*tokens.shape[:2], 0, 0)
+            return Watched(tokens, none, none, mask)
+        tracks = self.tracks(frames, mask if self.config.exact_masks else None)
+        return Watched(tokens, tracks, self.before.see(tracks), mask)
 
-    def enter(self, tokens: Tensor, text_mask: Tensor, watched: Watched) -> tuple[Tensor, Tensor]:
-        """Words (b, q, width) and frames (b, t, width) as they enter the stack; arguments and errors as ``forward``."""
+    def enter(self, tokens: Tensor, text_mask: Tensor, watched: Watched) -> tuple[Tensor, Tensor, Tensor]:
+        """Words (b, q, width) and frames (b, t, width) as they enter the stack, and what was found (b, t, slots, tracks); arguments and
+        errors as ``forward``."""
         config, b = self.config, len(watched.mask)
         if tokens.ndim != 3 or tokens.shape[0] != b or tokens.shape[2] != config.text_dim or text_mask.shape != tokens.shape[:2]:
             raise InputError(
@@ -152,10 +165,13 @@ class Interaction(nn.Module):
             raise InputError("every text needs at least one word, but all words of an item are masked")
         number = (text_mask.cumsum(dim=1) - 1).clamp(min=0)  # of each word, whatever pads stand before it
         text = self.from_text(tokens.masked_fill(~text_mask[..., None], 0.0)) + self.kind[0] + self.place(number)
+        if self.text_stack is not None:
+            text = self.text_stack(text, text_mask if config.exact_masks else None)
         video = watched.tokens
-        if self.before is not None and watched.seen is not None:
-            video = video + self.before(text, text_mask, watched.seen)
-        return text, video
+        if self.before is None:
+            return text, video, video.new_zeros(*video.shape[:2], 0, 0)
+        brought, found = self.before(text, text_mask, watched.seen)
+        return text, video + brought, found.masked_fill(~watched.mask[..., None, None], 0.0)
 
     def forward(self, tokens: Tensor, text_mask: Tensor, watched: Watched) -> Fused:
         """The fused words and frames.
@@ -168,7 +184,7 @@ class Interaction(nn.Module):
             InputError: shapes that do not agree, or an item without words.
         """
         config, video_mask = self.config, watched.mask
-        text, entering = self.enter(tokens, text_mask, watched)
+        text, entering, found = self.enter(tokens, text_mask, watched)
         parts, masks = [text, entering], [text_mask, video_mask]
         if config.text_side == "right":
             parts, masks = parts[::-1], masks[::-1]
@@ -177,30 +193,84 @@ class Interaction(nn.Module):
         said, video = (first, second) if config.text_side == "left" else (second, first)
         leaving = video
         if self.after is not None:
-            video = video + self.after(text, text_mask, self.after.see(video))
+            video = video + self.after(text, text_mask, video)
         said, video = (x.masked_fill(~mask[..., None], 0.0) for x, mask in ((said, text_mask), (video, video_mask)))
-        return Fused(said, text_mask, video, video_mask, entering, leaving)
+        return Fused(said, text_mask, video, video_mask, entering, leaving, found)
+
+
+class Tracks(nn.Module):
+    """A frame vector taken apart: each part a linear map of the vector, for what it holds of one thing; each is followed along time by one
+    stack, whose weights are the same for all. What moves how is so learnt once, and not once for each thing that may be there."""
+
+    def __init__(self, config: InteractionConfig) -> None:
+        super().__init__()
+        self.shape = config.tracks, config.track_width
+        self.part = nn.Sequential(nn.LayerNorm(config.video_dim), nn.Linear(config.video_dim, config.tracks * config.track_width))
+        stack = config.stack_config(config.track_layers, config.track_width, ffn_expand=2.0)
+        self.stack = stack.build() if config.track_layers else None
+
+    def forward(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """(b, t, tracks, track_width) of frames (b, t, video_dim)."""
+        parts = self.part(frames).unflatten(-1, self.shape)
+        if self.stack is None:
+            return parts
+        along = parts.transpose(1, 2).flatten(0, 1)  # (b * tracks, t, track_width)
+        followed = self.stack(along, None if mask is None else mask.repeat_interleave(self.shape[0], dim=0))
+        return followed.unflatten(0, (-1, self.shape[0])).transpose(1, 2)
+
+
+class Slots(nn.Module):
+    """Learned questions to the words: ``slots`` of them, each a weighted mean of the words."""
+
+    def __init__(self, config: InteractionConfig) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * config.width**-0.5)
+
+    def forward(self, text: Tensor, text_mask: Tensor) -> Tensor:
+        """(b, slots, width) of words (b, q, width) with their mask (b, q)."""
+        scores = (text @ self.queries.T).masked_fill(~text_mask[..., None], -torch.inf)  # (b, q, slots)
+        return scores.softmax(dim=1).transpose(1, 2) @ text
+
+
+class Lookup(nn.Module):
+    """What frames hold of what words name: every track of every frame is what a slot looks for, or is not (a sigmoid each: none may be, or
+    several), and those that are bring what they know, as it is and multiplied by what the slot asks of it."""
+
+    def __init__(self, config: InteractionConfig) -> None:
+        super().__init__()
+        w = config.track_width
+        self.slots, self.ask = Slots(config), nn.Linear(config.width, 2 * w + 1)
+        self.see = nn.Linear(w, 2 * w)
+        self.join = nn.Linear(config.slots * (2 * w + 1), config.width)
+        self.scale = w**-0.5
+
+    def forward(self, text: Tensor, text_mask: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """What is brought to frames (b, t, width), and found (b, t, slots, tracks), of words (b, q, width) with their mask (b, q) and of
+        what ``see`` gave of tracks."""
+        w = seen.shape[-1] // 2
+        keys, values = seen.split(w, dim=-1)
+        query, factor, bias = self.ask(self.slots(text, text_mask)).split([w, w, 1], dim=-1)  # (b, slots, ...)
+        found = (torch.einsum("btsw,bkw->btks", keys, self.scale * query) + bias[:, None]).sigmoid()
+        brought = found @ values  # (b, t, slots, w)
+        held = found.sum(dim=-1, keepdim=True)
+        joined: Tensor = self.join(torch.cat([brought, brought * factor[:, None], held], dim=-1).flatten(2))
+        return joined, found
 
 
 class Pairing(nn.Module):
-    """What frames hold of what words name: each slot reads the words by a learned query, and its answer is multiplied into the frames.
+    """Words multiplied into frames: each slot's answer into what it sees of every frame (low-rank bilinear pooling, Kim et al. 2017, arXiv
+    1610.04325)."""
 
-    ``see`` maps frames (b, t, width + more) to what words are multiplied into (b, t, slots * width); ``more`` is the width of what frames
-    bring beside their tokens.
-    """
-
-    def __init__(self, config: InteractionConfig, more: int) -> None:
+    def __init__(self, config: InteractionConfig) -> None:
         super().__init__()
-        self.queries = nn.Parameter(torch.randn(config.slots, config.width) * config.width**-0.5)
-        self.ask = nn.Linear(config.width, config.width)
-        self.see = nn.Sequential(nn.LayerNorm(config.width + more), nn.Linear(config.width + more, config.slots * config.width))
-        self.join = nn.Linear(config.slots * config.width, config.width)
+        inner = config.slots * config.width
+        self.slots, self.ask = Slots(config), nn.Linear(config.width, config.width)
+        self.see = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, inner))
+        self.join = nn.Linear(inner, config.width)
 
-    def forward(self, text: Tensor, text_mask: Tensor, seen: Tensor) -> Tensor:
-        """(b, t, width) of words (b, q, width) with their mask (b, q) and of what ``see`` gave of frames."""
-        scores = (text @ self.queries.T).masked_fill(~text_mask[..., None], -torch.inf)  # (b, q, slots)
-        asked = self.ask(scores.softmax(dim=1).transpose(1, 2) @ text)  # (b, slots, width)
-        joined: Tensor = self.join(seen * asked.flatten(1)[:, None])
+    def forward(self, text: Tensor, text_mask: Tensor, frames: Tensor) -> Tensor:
+        """(b, t, width) of words (b, q, width) with their mask (b, q) and of frames (b, t, width)."""
+        joined: Tensor = self.join(self.see(frames) * self.ask(self.slots(text, text_mask)).flatten(1)[:, None])
         return joined
 
 

@@ -18,7 +18,7 @@ def fused(b: int = 2, q: int = 3, t: int = 5, seed: int = 0) -> Fused:
     text, video = torch.randn(b, q, 8, generator=generator), torch.randn(b, t, 8, generator=generator)
     text_mask, video_mask = torch.ones(b, q, dtype=torch.bool), torch.ones(b, t, dtype=torch.bool)
     text_mask[1:, 2], video_mask[1:, 3:] = False, False
-    return Fused(text, text_mask, video, video_mask, video, video)
+    return Fused(text, text_mask, video, video_mask, video, video, torch.zeros(*video.shape[:2], 0, 0))
 
 
 def summary(b: int = 2) -> Tensor:

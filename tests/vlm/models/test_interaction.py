@@ -11,11 +11,22 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vlm.errors import InputError
-from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary, best_spans, stretch_centres
-from vlm.models.interaction import Fused, Interaction, InteractionConfig, Pairing
+from vlm.models.heads import (
+    ClosedAnswerHead,
+    Grounding,
+    GroundingHead,
+    LogitHead,
+    Summary,
+    best_spans,
+    precedence,
+    stretch_centres,
+)
+from vlm.models.interaction import Fused, Interaction, InteractionConfig, Lookup, Pairing, Tracks
 from vlm.types import Span
 
-CONFIG = InteractionConfig(text_dim=6, video_dim=8, width=12, num_layers=2, d_state=4, dropout=0.0)
+CONFIG = InteractionConfig(
+    text_dim=6, video_dim=8, width=12, num_layers=2, tracks=3, track_width=5, track_layers=1, text_layers=1, d_state=4, dropout=0.0, slots=4
+)
 MIXERS = ("mamba", "vim", "dbm", "attention")
 
 
@@ -36,7 +47,8 @@ class Whole(nn.Module):
         found = self.ground(fused, times, durations)
         parts = {name: getattr(found, name) for name in ("foreground", "offsets", "saliency", "centres")}
         summary = self.summary(fused, found)
-        return parts | {"match": self.match(summary), "answer": self.answer(summary), "text": fused.text, "video": fused.video}
+        whole = {"summary": summary, "match": self.match(summary), "answer": self.answer(summary)}
+        return parts | whole | {"text": fused.text, "video": fused.video, "found": fused.found}
 
 
 def whole(config: InteractionConfig = CONFIG) -> Whole:
@@ -56,7 +68,7 @@ def item(q: int, t: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 @given(st.data())
 def test_an_item_in_a_batch_is_the_item_alone(mixer: str, side: str, data: st.DataObject) -> None:
     sizes = data.draw(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 6)), min_size=1, max_size=3))
-    model = whole(replace(CONFIG, mixer=mixer, text_side=side, video_layers=1))  # type: ignore[arg-type]
+    model = whole(replace(CONFIG, mixer=mixer, text_side=side))  # type: ignore[arg-type]
     b, most_words, most_frames = len(sizes), max(q for q, _ in sizes) + 1, max(t for _, t in sizes) + 2
     tokens, frames = (torch.full((b, n, d), torch.nan, dtype=torch.float64) for n, d in ((most_words, 6), (most_frames, 8)))
     times, durations = torch.zeros(b, most_frames, dtype=torch.float64), torch.zeros(b, dtype=torch.float64)
@@ -73,8 +85,8 @@ def test_an_item_in_a_batch_is_the_item_alone(mixer: str, side: str, data: st.Da
     together = model(tokens, text_mask, frames, times, mask, durations)
     for number, (words, rows, one) in enumerate(alone):
         for name, value in together.items():
-            own = value[number] if name in ("match", "answer") else value[number, words if name == "text" else rows]
-            torch.testing.assert_close(own, one[name][0], rtol=0, atol=1e-12 if name in ("text", "video") else 1e-6, msg=name)
+            own = value[number] if name in ("summary", "match", "answer") else value[number, words if name == "text" else rows]
+            torch.testing.assert_close(own, one[name][0], rtol=0, atol=1e-12 if name in ("text", "video", "found") else 1e-6, msg=name)
 
 
 def test_inexact_masks_are_what_they_are_called() -> None:
@@ -116,7 +128,7 @@ def test_words_of_another_width_are_refused() -> None:
 
 
 def test_a_video_that_was_watched_once_is_asked_about_as_if_it_had_been_watched_each_time() -> None:
-    model = whole(replace(CONFIG, video_layers=2)).interaction
+    model = whole().interaction
     _, frames, times = (part[None] for part in item(3, 5, 0))
     tokens = torch.stack([item(3, 5, seed)[0] for seed in range(3)])
     mask = torch.ones(3, 3, dtype=torch.bool)
@@ -188,7 +200,10 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
     text, video = torch.randn(1, 3, 4, generator=generator), torch.randn(1, 6, 4, generator=generator)
     mask = torch.tensor([[True, False, True, True, True, True]])
     video = video.masked_fill(~mask[..., None], 0.0)
-    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video, mask, video, video)
+    # Two slots and two tracks: the first slot finds the first track twice and the second once, all before what the second finds.
+    found = torch.zeros(1, 6, 2, 2)
+    found[0, [0, 3], 0, 0], found[0, 2, 0, 1], found[0, [4, 5], 1, 1] = 0.9, 0.8, 0.7
+    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video, mask, video, video, found)
     foreground = torch.tensor([[-9.0, 9.0, 9.0, -9.0, 9.0, 9.0]])  # at a hole, then two stretches
     zeros = torch.zeros(1, 6)
     summary = Summary(4)(fused, Grounding(foreground, torch.ones(1, 6, 2), zeros, zeros, mask))
@@ -197,19 +212,67 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
     means = [text[0].mean(dim=0), video[0, real].mean(dim=0), (weights[:, None] * video[0, real]).sum(dim=0)]
     torch.testing.assert_close(summary[0, :12], torch.nn.functional.layer_norm(torch.cat(means), (12,)))
     held = foreground[0, real].sigmoid()
-    torch.testing.assert_close(summary[0, 12:], torch.stack([held.max(), held[0] + held[1] - held[0] + held[3] - held[2]]))
+    torch.testing.assert_close(summary[0, 12:14], torch.stack([held.max(), held[0] + held[1] - held[0] + held[3] - held[2]]))
+    torch.testing.assert_close(summary[0, 14:18], torch.tensor([0.9, 0.7, 0.9 + 0.8 + 0.9, 0.7]))
+    before = summary[0, 18:].view(2, 2)
+    assert before[0, 1] > 0.99
+    assert before[1, 0] < 1e-6
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**31))
+def test_precedence_is_that_of_a_draw_of_two_rows(t: int, n: int, seed: int) -> None:
+    curves = torch.rand(1, t, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    squares = (curves[0] ** 2).tolist()
+    for one in range(n):
+        for other in range(n):
+            sums = [sum(row[each] for row in squares) + 1e-3 for each in (one, other)]
+            expected = sum(squares[a][one] * squares[b][other] for a in range(t) for b in range(a + 1, t)) / (sums[0] * sums[1])
+            assert float(precedence(curves)[0, one, other]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_lookup_brings_of_each_track_what_a_slot_asks_as_far_as_it_is_what_the_slot_looks_for() -> None:
+    torch.manual_seed(2)
+    lookup, tracks, text = Lookup(CONFIG), torch.randn(2, 4, 3, 5), torch.randn(2, 4, 12)
+    mask = torch.tensor([[True, True, True, False], [False, True, False, True]])
+    with torch.no_grad():
+        joined, found = lookup(text, mask, lookup.see(tracks))
+        for item in range(2):
+            words = text[item, mask[item]]
+            asked = [lookup.ask((words @ query).softmax(dim=0) @ words).split([5, 5, 1]) for query in lookup.slots.queries]
+            for row in range(4):
+                seen = [lookup.see(track).split([5, 5]) for track in tracks[item, row]]
+                parts = []
+                for slot, (query, factor, bias) in enumerate(asked):
+                    is_it = [float((key @ query / 5**0.5 + bias).sigmoid()) for key, _ in seen]
+                    assert found[item, row, slot].tolist() == pytest.approx(is_it, abs=1e-5)
+                    brought = sum(share * value for share, (_, value) in zip(is_it, seen, strict=True))
+                    parts.append(torch.cat([brought, brought * factor, torch.tensor([sum(is_it)])]))
+                torch.testing.assert_close(joined[item, row], lookup.join(torch.cat(parts)), rtol=1e-4, atol=1e-5)
+
+
+def test_every_track_is_followed_by_the_same_stack_and_by_itself() -> None:
+    torch.manual_seed(1)
+    tracks, frames = Tracks(CONFIG).double(), torch.randn(2, 6, 8, dtype=torch.float64)
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    assert tracks.stack is not None
+    together, parts = tracks(frames, mask), tracks.part(frames).unflatten(-1, (3, 5))
+    for item, t in ((0, 6), (1, 4)):
+        for number in range(3):
+            alone = tracks.stack(parts[item, :t, number][None], None)[0]
+            torch.testing.assert_close(together[item, :t, number], alone, rtol=0, atol=1e-12)
 
 
 def test_a_pairing_multiplies_what_each_slot_read_into_every_frame() -> None:
     torch.manual_seed(2)
-    pairing = Pairing(replace(CONFIG, slots=3), 8)
-    text, frames = torch.randn(2, 4, 12), torch.randn(2, 5, 20)
+    pairing = Pairing(replace(CONFIG, slots=3))
+    text, frames = torch.randn(2, 4, 12), torch.randn(2, 5, 12)
     mask = torch.tensor([[True, True, True, False], [False, True, False, True]])
     with torch.no_grad():
-        found = pairing(text, mask, pairing.see(frames))
+        found = pairing(text, mask, frames)
         for item in range(2):
             words = text[item, mask[item]]
-            answers = [pairing.ask((words @ query).softmax(dim=0) @ words) for query in pairing.queries]
+            answers = [pairing.ask((words @ query).softmax(dim=0) @ words) for query in pairing.slots.queries]
             for row in range(5):
                 seen = pairing.see(frames[item, row]).view(3, 12)
                 product = torch.cat([part * answer for part, answer in zip(seen, answers, strict=True)])
@@ -217,11 +280,13 @@ def test_a_pairing_multiplies_what_each_slot_read_into_every_frame() -> None:
 
 
 def test_without_slots_words_and_frames_meet_in_the_mixer_alone() -> None:
-    plain, paired = (Interaction(replace(CONFIG, slots=slots)) for slots in (0, 2))
-    assert plain.before is None
-    assert plain.after is None
-    assert paired.before is not None
-    assert paired.after is not None
-    for name in ("slots", "video_layers"):
-        with pytest.raises(InputError, match=f"{name} must be at least 0, got -1"):
+    plain, paired = (whole(replace(CONFIG, slots=slots)) for slots in (0, 2))
+    for name in ("tracks", "before", "after"):
+        assert getattr(plain.interaction, name) is None
+        assert getattr(paired.interaction, name) is not None
+    tokens, frames, times = (part[None] for part in item(3, 5, 0))
+    real = [torch.ones(1, n, dtype=torch.bool) for n in (3, 5)]
+    assert plain(tokens, real[0], frames, times, real[1], times[:, -1] + 1)["summary"].shape == (1, 3 * 12 + 2)
+    for name, least in (("slots", 0), ("track_layers", 0), ("text_layers", 0), ("tracks", 1), ("track_width", 1)):
+        with pytest.raises(InputError, match=f"{name} must be at least {least}, got -1"):
             replace(CONFIG, **{name: -1})
