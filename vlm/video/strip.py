@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from vlm.video.supervise import DecodeRequest, SupervisedDecoder
 
 # Frames looked at for each picture that is kept: the one nearest to the wanted moment.
 _CHOICE = 4
+# A frame's time is a rounded float: one that begins within so many seconds after a moment is on screen at it.
+_SAME_TIME = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +67,42 @@ def frames_at(path: PathLike, seconds: Sequence[float], decoder: SupervisedDecod
     Raises:
         InputError: no moment, one that is negative or not finite, or longest_side below 1. VideoError: the file gives no frame there.
     """
-    wrong = [second for second in seconds if not math.isfinite(second) or second < 0]
-    if wrong or not len(seconds):
-        raise InputError(f"seconds must be at least one moment, finite and not negative, got {wrong[0] if wrong else 'none'}")
+    _check_moments(seconds)
     if longest_side is not None and longest_side < 1:
         raise InputError(f"longest_side must be at least 1 pixel, or None for the full size, got {longest_side}")
     name = os.fsencode(path)
     info = decoder.probe(name)
     edge = max(info.width, info.height)
     scale = 1.0 if longest_side is None else min(1.0, longest_side / edge)
-    request = DecodeRequest(
-        path=name,
-        digest="",
-        sampling=Moments(tuple(Fraction(second) for second in seconds)),
-        framing=Framing(height=max(1, round(scale * info.height)), width=max(1, round(scale * info.width)), resize="squash"),
-        thumbnail_seconds=0,
-        batch_rows=8,
-    )
-    return _frames_until(decoder, request, math.inf, info)
+    framing = Framing(height=max(1, round(scale * info.height)), width=max(1, round(scale * info.width)), resize="squash")
+    return _frames_until(decoder, _moments_request(name, seconds, framing), math.inf, info)
+
+
+def clip_at(path: PathLike, seconds: Sequence[float], decoder: SupervisedDecoder, framing: Framing) -> NDArray[np.uint8]:
+    """The pictures (t, h, w, 3) on screen at ``seconds`` (t,), which must not fall, framed for a model; one may come twice.
+
+    Raises:
+        InputError: no moment, one that is negative or not finite, or one before another. VideoError: the file gives no frame there.
+    """
+    _check_moments(seconds)
+    if any(later < sooner for sooner, later in itertools.pairwise(seconds)):
+        raise InputError("seconds must not fall: a clip is read in the order of time")
+    name = os.fsencode(path)
+    pictures = _frames_until(decoder, _moments_request(name, seconds, framing), math.inf, decoder.probe(name))
+    times = np.array([picture.seconds for picture in pictures])
+    shown = np.searchsorted(times, np.asarray(seconds) + _SAME_TIME, side="right") - 1
+    return np.stack([pictures[place].pixels for place in shown.clip(0)])
+
+
+def _check_moments(seconds: Sequence[float]) -> None:
+    wrong = [second for second in seconds if not math.isfinite(second) or second < 0]
+    if wrong or not len(seconds):
+        raise InputError(f"seconds must be at least one moment, finite and not negative, got {wrong[0] if wrong else 'none'}")
+
+
+def _moments_request(name: bytes, seconds: Sequence[float], framing: Framing) -> DecodeRequest:
+    moments = Moments(tuple(Fraction(float(second)) for second in seconds))
+    return DecodeRequest(path=name, digest="", sampling=moments, framing=framing, thumbnail_seconds=0, batch_rows=8)
 
 
 def _frames_until(decoder: SupervisedDecoder, request: DecodeRequest, end: float, info: VideoInfo) -> list[Picture]:

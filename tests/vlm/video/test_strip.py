@@ -9,8 +9,8 @@ import pytest
 from tests.media import COLOURS, scene_video
 from tests.vlm.video.numbered import MakeVideo, number_in
 from vlm.errors import InputError, VideoError
-from vlm.types import Span
-from vlm.video.strip import filmstrip, frames_at
+from vlm.types import Framing, Span
+from vlm.video.strip import clip_at, filmstrip, frames_at
 from vlm.video.supervise import SupervisedDecoder
 
 
@@ -97,3 +97,19 @@ def test_moments_that_are_none_are_refused(video: Path, decoder: SupervisedDecod
 def test_a_bound_below_a_pixel_is_refused(video: Path, decoder: SupervisedDecoder):
     with pytest.raises(InputError, match=r"longest_side must be at least 1 pixel.* got 0"):
         frames_at(video, [1.0], decoder, longest_side=0)
+
+
+def test_a_clip_has_a_picture_for_each_moment_even_where_it_is_the_same(video: Path, decoder: SupervisedDecoder):
+    pixels = clip_at(video, [0.0, 0.001, 3.9, 4.0, 11.9, 40.0], decoder, Framing(height=16, width=24))
+    assert pixels.shape == (6, 16, 24, 3)
+    seen = pixels.mean(axis=(1, 2))
+    for pixel, name in zip(seen, ("red", "red", "red", "green", "blue", "blue"), strict=True):
+        assert pixel == pytest.approx(COLOURS[name], abs=12)
+    assert (pixels[0] == pixels[1]).all()
+
+
+def test_a_clip_is_read_forwards(video: Path, decoder: SupervisedDecoder):
+    with pytest.raises(InputError, match="must not fall"):
+        clip_at(video, [1.0, 0.5], decoder, Framing(height=16, width=16))
+    with pytest.raises(InputError, match="not negative, got -1"):
+        clip_at(video, [-1.0], decoder, Framing(height=16, width=16))
