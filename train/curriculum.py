@@ -71,10 +71,10 @@ class SceneSource:
 
     def part(self, index: int, rank: int, ranks: int) -> Scenes:
         """A rank's share of the batch."""
-        numbers = self._numbers(index)[share(self.batch_size, rank, ranks)]
-        random = np.random.default_rng([self.seed, index, rank, 7])
+        numbers = self._numbers(index)
         parts: list[tuple[Tensor, ...]] = []
-        for number in numbers:
+        for place in range(self.batch_size)[share(self.batch_size, rank, ranks)]:
+            number, random = numbers[place], np.random.default_rng([self.seed, index, place, 7])
             shown = self.features[number]
             start = int(random.uniform(0, max(1.0, shown.end - self.seconds)))
             rows = slice(*np.searchsorted(shown.times, [start, start + self.seconds]).tolist())
@@ -113,11 +113,11 @@ class GlimpseSource:
 
     def part(self, index: int, rank: int, ranks: int) -> Glimpses:
         """A rank's share of the batch."""
-        numbers = self._numbers(index)[share(self.batch_size, rank, ranks)]
-        random = np.random.default_rng([self.seed, index, rank])
-        frames, times, told, tracked = [], [], [], []
-        for number in numbers:
-            example = self.examples[number]
+        numbers = self._numbers(index)
+        frames, times, told, tracked, texts = [], [], [], [], []
+        for place in range(self.batch_size)[share(self.batch_size, rank, ranks)]:
+            example, random = self.examples[numbers[place]], np.random.default_rng([self.seed, index, place])
+            texts.append(example.text)
             shown = self.features[example.video]
             states, _ = self.witness.tell(example.video, example.things[0], shown.times)
             rows = np.flatnonzero(states[:, 0] > 0)
@@ -127,7 +127,7 @@ class GlimpseSource:
             times.append(shown.times[row] + random.random() * self.latest_clock)
             told.append(states[row])
             tracked.append(self.witness.tell_all(example.video, shown.times[row : row + 1])[0][0])
-        words = self.bank.words([self.examples[number].text for number in numbers])
+        words = self.bank.words(texts)
         states, track_states, vectors = (torch.from_numpy(np.stack(part)) for part in (told, tracked, frames))
         return Glimpses(words, vectors, torch.tensor(times), states, track_states)
 

@@ -141,6 +141,9 @@ class CrossingTraining(nn.Module):
         batch = batch.to(next(self.parameters()).device)
         watched = self.crossing.watch(batch.frames, batch.times, batch.mask)
         losses = self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, batch.mask)
+        counts = {"track_states": int(batch.mask.sum()), "track_acts": int(batch.track_acts.sum())}
+        weights = weights_of_means(counts, batch.frames.device)
+        losses = {name: weight * losses[name] for name, weight in weights.items()}
         total = torch.stack([getattr(self.weights, name) * loss for name, loss in losses.items()]).sum()
         return total, {f"seen {name}": loss.detach() for name, loss in losses.items()}
 

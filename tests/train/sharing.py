@@ -16,10 +16,12 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
+from vlm.train.curriculum import SceneSource
 from vlm.train.features import open_features
 from vlm.train.loop import SharedSource
 from vlm.train.retrieval import RetrievalSource, RetrievalTraining, Stretch, TwinsConfig, twins
 from vlm.train.toybox import MixedSource, train_toybox
+from vlm.train.toybox_examples import WorldWitness
 from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
 
@@ -30,7 +32,9 @@ Found = list[tuple[dict[str, Tensor], dict[str, Tensor]]]
 def training() -> MixedTraining:
     """A small model with every part, its gates open so that every part learns."""
     torch.manual_seed(0)
-    interaction = InteractionConfig(text_dim=3, video_dim=3, width=8, num_layers=1, d_state=2, dropout=0.0)
+    interaction = InteractionConfig(
+        text_dim=3, video_dim=3, width=8, num_layers=1, tracks=8, track_width=4, track_layers=1, d_state=2, dropout=0.0
+    )
     decoder = DecoderConfig(
         width=8,
         summary_size=interaction.summary_size,
@@ -52,11 +56,12 @@ def training() -> MixedTraining:
         for name, parameter in model.named_parameters():
             if name.endswith("gate"):
                 parameter.fill_(0.5)
-    return MixedTraining({"crossing": CrossingTraining(model, LossConfig()), "retrieval": RetrievalTraining(model, 30.0)})
+    crossing = CrossingTraining(model, LossConfig(), WorldWitness.num_acts, WorldWitness.num_tracks)
+    return MixedTraining({"crossing": crossing, "scenes": crossing, "retrieval": RetrievalTraining(model, 30.0)})
 
 
 def mixed(cache: Path) -> MixedSource:
-    """Batches of examples, and of twins with stretches."""
+    """Batches of examples, of scenes, and of twins with stretches."""
     config, encoder = TwinsConfig(pairs=4, batch_pairs=2, phrasings=1, batch_stretches=2), Encoder()
     shown = twins(config.seed, config.pairs, split="train")
     features = open_features(shown.worlds, encoder, cache)  # type: ignore[arg-type]
@@ -64,9 +69,10 @@ def mixed(cache: Path) -> MixedSource:
     stretches = [Stretch(3, 2, 6, ("a far thing",)), Stretch(1, 0, 5, ("a far thing",))]
     sources: dict[str, SharedSource] = {
         "crossing": examples(EXAMPLES),
+        "scenes": SceneSource(features, WorldWitness(shown.worlds, 2.0), 4, 6.0),
         "retrieval": RetrievalSource(config, features, shown.texts, bank, stretches, features),
     }
-    return MixedSource(dict(sources), {"crossing": 0.6, "retrieval": 0.4}, 0)
+    return MixedSource(dict(sources), {"crossing": 0.4, "scenes": 0.3, "retrieval": 0.3}, 0)
 
 
 def learn(module: nn.Module, source: SharedSource, rank: int, ranks: int) -> Found:

@@ -55,7 +55,7 @@ def test_losses_figures_and_gradients_are_those_of_the_whole_batch(shared: Path,
     two = torch.load(shared / "found.pt", weights_only=True)
     one = learn(training(), mixed(tmp_path), 0, 1)
     names = {mixed(tmp_path).name(index) for index in BATCHES}
-    assert names == {"crossing", "retrieval"}
+    assert names == {"crossing", "scenes", "retrieval"}
     for (figures, gradients), (other_figures, other_gradients) in zip(one, two, strict=True):
         assert figures.keys() == other_figures.keys()
         for name, value in (figures | gradients).items():
