@@ -24,6 +24,7 @@ import av
 import numpy as np
 
 from benchmarks.decode import render
+from benchmarks.random_vit import random_vit
 from vlm import Library
 from vlm.encoders.registry import load_encoder
 from vlm.types import Frames
@@ -162,21 +163,6 @@ def write(path: Path, template: av.VideoStream, packets: list[av.Packet], *, rep
                 packet.pts, packet.dts = pts + repeat * length, dts + repeat * length
                 packet.stream = stream
                 out.mux(packet)
-
-
-def random_vit(work: Path) -> str:
-    """The spec of a ViT-B-32 with random weights, saved once: as fast as with trained ones."""
-    folder = work / "ViT-B-32-random"
-    if not (folder / "open_clip_config.json").exists():
-        import open_clip
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        model = open_clip.create_model("ViT-B-32")
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-        config = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": open_clip.get_model_preprocess_cfg(model)}
-        (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return f"openclip:local-dir:{folder}"
 
 
 def memory(video: Path, spec: str, work: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.add import random_vit
+from benchmarks.random_vit import random_vit
 from benchmarks.search import DIM, SEGMENTS_PER_VIDEO, TOP_K, Corpus, make_corpus, query_sets
 from vlm import Library
 from vlm.encoders.base import Encoder

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
 from vlm.data.toybox.dice import Dice
 from vlm.encoders.base import Encoder
+from vlm.index.store import Store
 
 # A change here changes every confidence: what was measured with other sentences is measured again.
 VERSION = "sentences-1"
 NUMBER = 1000
+META = "background"
 
 # Told in the words that people search with, and put together by chance: each word is common, and the whole is hardly anywhere.
 _WHO = (
@@ -43,6 +51,24 @@ def background(encoder: Encoder) -> list[str]:
     everyday life."""
     own = getattr(encoder, "background_texts", None)
     return list(own(NUMBER)) if own is not None else everyday(NUMBER)
+
+
+def kept(
+    store: Store, encoder: Encoder, model: str | None, make: Callable[[], NDArray[np.float32]], *, may_write: Callable[[], bool]
+) -> NDArray[np.float32]:
+    """Unit vectors (n, d) of the sentences by an encoder and a trained model, whose digest is given: those that the store holds; else those
+    that are made, and stored where nobody else is writing. Of the encoder alone and of a model they are kept side by side."""
+    place = META if model is None else f"{META}_model"
+    key = json.dumps([encoder.fingerprint, model, VERSION])
+    held = store.meta(place)
+    if isinstance(held, bytes) and store.meta(f"{place}_of") == key:
+        return np.frombuffer(held, "<f4").reshape(-1, encoder.dim)
+    made = make()
+    if may_write():
+        with store.transaction():
+            store.set_meta(place, made.astype("<f4").tobytes())
+            store.set_meta(f"{place}_of", key)
+    return made
 
 
 def everyday(number: int) -> list[str]:

@@ -137,11 +137,16 @@ def discounts(vectors: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArra
     return off
 
 
+def has_enough(store: Store) -> bool:
+    """Whether a library has segments enough to be measured."""
+    return len(store.segment_ids()) >= FEWEST_SEGMENTS
+
+
 def measure(store: Store, index: VectorIndex, texts: NDArray[np.float32]) -> Confidence | None:
     """A library held against background sentences, unit vectors (n, d); None where it has too few segments."""
-    ids = store.segment_ids()
-    if len(ids) < FEWEST_SEGMENTS:
+    if not has_enough(store):
         return None
+    ids = store.segment_ids()
     some = ids[np.unique(np.linspace(0, len(ids) - 1, min(SAMPLE, len(ids))).round().astype(np.int64))]
 
     def fetch(wanted: NDArray[np.int64]) -> NDArray[np.float32]:

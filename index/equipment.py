@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlm.encoders.base import Encoder, WindowEncoder
 from vlm.encoders.registry import DEFAULT_ENCODER, load_encoder, reopens_by_itself
 from vlm.encoders.threads import one_thread
@@ -46,6 +49,7 @@ class Equipment:
         self._encoder: Encoder | None = None
         self._cache: IndexCache | None = None
         self._texts_checked = False
+        self._confidence: tuple[dict[str, object], Confidence | None] | None = None
 
     def load_encoder(self) -> Encoder:
         """The library's encoder, loaded once.
@@ -72,9 +76,9 @@ class Equipment:
         held = self.read_passport()
         return None if held is None else self.slot.load(held)
 
-    def reader(self) -> Reader:
+    def reader(self, instead: Encoder | None = None) -> Reader:
         """What grounds sentences and answers questions over ``features``: the trained model for what it was found to do better, and the
-        encoder alone for the rest, or for all where there is no model.
+        encoder alone for the rest, or for all where there is no model. Texts are read by ``instead``, where one stands for the encoder.
 
         Raises:
             EncoderError: the encoder or the model is not here, or is another one than the library's.
@@ -82,6 +86,7 @@ class Equipment:
         from vlm.models.plain import PlainReader
 
         encoder = self.load_encoder() if self.read_passport() is None else self.checked_texts()
+        encoder = instead or encoder
         model, held = self.model, self.slot.held()
         plain = PlainReader(encoder)
         if model is None or held is None:
@@ -193,21 +198,46 @@ class Equipment:
         and kept in the library where nobody is writing it. ``index`` is the vector index, which is else opened where it is needed."""
         from vlm.index import background, confidence
 
-        attached = self.slot.held()
         key = {
             "generation": self.store.generation if index is None else index.generation,
             "encoder": encoder.fingerprint,
-            "model": None if attached is None else attached.digest,
+            "model": self._model_digest(),
             "sentences": background.VERSION,
         }
 
         def make() -> Confidence | None:
-            with one_thread():
-                texts = self.text_vectors(encoder)(background.background(encoder))
+            if not confidence.has_enough(self.store):
+                return None
+            texts = self.background(encoder)
             held = self.index_cache().current(probe_texts=self.text_vectors(encoder)) if index is None else index
             return confidence.measure(self.store, held, texts)
 
-        return confidence.kept(self.store, key, make, may_write=lambda: not self.store.read_only and self.lock.free_to_write())
+        if self._confidence is None or self._confidence[0] != key:
+            self._confidence = key, confidence.kept(self.store, key, make, may_write=self._may_keep)
+        return self._confidence[1]
+
+    def background(self, encoder: Encoder) -> NDArray[np.float32]:
+        """Unit vectors (n, d) of the background sentences, comparable with the segments'; read once for the encoder and the model, and kept
+        in the library where nobody is writing it."""
+        from vlm.index import background
+
+        def make() -> NDArray[np.float32]:
+            with one_thread():
+                return self.text_vectors(encoder)(background.background(encoder))
+
+        return background.kept(self.store, encoder, self._model_digest(), make, may_write=self._may_keep)
+
+    def refresh_confidence(self) -> None:
+        """Measures anew what the library's scores are worth, where it has changed and the encoder is loaded: so that no search waits."""
+        if self._encoder is not None and self.read_passport() is not None:
+            self.confidence(self._encoder)
+
+    def _may_keep(self) -> bool:
+        return not self.store.read_only and self.lock.free_to_write()
+
+    def _model_digest(self) -> str | None:
+        attached = self.slot.held()
+        return None if attached is None else attached.digest
 
     def model_device(self) -> str:
         """Where the trained model runs: on the encoder's GPU, where it has one."""

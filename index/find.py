@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from vlm.encoders.base import Encoder
+from vlm.encoders.once import ReadOnce
 from vlm.errors import NotAVideo
 from vlm.index.cache import EncodeTexts
 from vlm.index.confidence import is_one_text, with_confidence
@@ -64,16 +65,16 @@ def find(gear: Equipment, request: Request, open_footage: OpenFootage) -> Search
         return _look(named, open_footage, gear)
 
     terms = terms_of(request.query, request.plus, request.minus, request.like, look)
-    encoder = gear.load_encoder()
+    encoder = ReadOnce(gear.load_encoder())
     watch.lap("load model")
     gear.checked_texts()
     watch.lap("check model")
     embed, index = index_and_texts(gear, encoder)
     watch.lap("open index")
     shows = any(not isinstance(term.what, str) for term in terms)
-    vector = query_vector(terms, embed, gear.reader() if shows else None, dim=index.dim)
+    vector = query_vector(terms, embed, gear.reader(encoder) if shows else None, dim=index.dim)
     watch.lap("encode")
-    reader = gear.reader() if request.second_look and request.group_by == "video" and is_one_text(terms) else None
+    reader = gear.reader(encoder) if request.second_look and request.group_by == "video" and is_one_text(terms) else None
     skip, top_k = _depth(request, reader)
     passing = request.only.passing(gear.store) if request.only else request.videos
     searcher = Searcher(gear.store, index)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm.encoders.threads import one_thread
+from vlm.encoders.once import ReadOnce
 from vlm.index.confidence import Confidence, at_even_odds
 from vlm.index.equipment import Equipment
 from vlm.index.footage import Footage
@@ -19,12 +19,11 @@ from vlm.types import Features, Grounded, Moment, Segment, Span
 def ground(gear: Equipment, texts: Sequence[str], footage: Footage) -> list[Grounded]:
     """The moments of each sentence on the video's clock; with a confidence, as a hit has one, where the rows are the library's own and it
     has a measure. Raises as Library.ground."""
-    found = gear.reader().ground(texts, footage.features)
-    encoder = gear.load_encoder()
+    encoder = ReadOnce(gear.load_encoder())
+    found = gear.reader(encoder).ground(texts, footage.features)
     measure = None if footage.video_id is None else gear.confidence(encoder)
     if measure is not None:
-        with one_thread():
-            vectors = gear.text_vectors(encoder)(texts)
+        vectors = gear.text_vectors(encoder)(texts)
         found = [sure(one, vector, footage.features, measure, gear.pool()) for one, vector in zip(found, vectors, strict=True)]
     return [footage.on_its_clock(one) for one in found]
 

@@ -130,6 +130,7 @@ class Library:
             report = adder.run(found)
             if not report.interrupted and self._gear.read_passport() is not None:
                 report = replace(report, warnings=(*report.warnings, *self._gear.refresh_index()))
+                self._gear.refresh_confidence()
         return report
 
     def estimate(self, paths: PathLike | Iterable[PathLike]) -> AddEstimate:

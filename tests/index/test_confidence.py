@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import Demo
 from vlm import Library
+from vlm.encoders.base import Encoder
 from vlm.encoders.registry import load_encoder
 from vlm.errors import InputError, QueryError
 from vlm.index.ask import statement_of
@@ -224,7 +226,44 @@ def test_an_encoder_alone_says_yes_or_no_by_its_confidence(demo: Demo):
             library.ask("what is there?")
 
 
-def test_a_library_of_few_segments_says_that_it_cannot_tell(colour_videos: Path, tmp_path: Path, blocks: str):
+@pytest.fixture
+def background_reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever the background sentences are asked for, to be read."""
+    reads: list[int] = []
+
+    def counted(encoder: Encoder) -> list[str]:
+        reads.append(1)
+        return background(encoder)
+
+    monkeypatch.setattr("vlm.index.background.background", counted)
+    return reads
+
+
+def test_no_search_waits_for_what_add_has_measured(demo: Demo, tmp_path: Path, background_reads: list[int]):
+    folder = shutil.copytree(demo.library, tmp_path / "lib")
+    with Library.open(folder) as library:
+        before = library.search("a small red circle", top_k=1).hits[0].confidence
+        library.remove(library.videos()[-1].video_id)
+        after = library.search("a small red circle", top_k=1).hits[0].confidence
+    assert before is not None
+    assert after is not None
+    assert background_reads == []  # after a change the library is measured anew, by sentences that were read before
+
+
+def test_a_library_that_cannot_be_written_is_measured_once_in_a_process(demo: Demo, tmp_path: Path, background_reads: list[int]):
+    folder = shutil.copytree(demo.library, tmp_path / "lib")
+    store = Store.open(folder)
+    with store.transaction():
+        for name in ("confidence", "background"):
+            store.forget_meta(name)
+    store.close()
+    with Library.open(folder, read_only=True) as library:
+        found = [library.search(text, top_k=1).hits[0].confidence for text in ("a red circle", "a star", "a red circle")]
+    assert found[0] == found[2] is not None
+    assert background_reads == [1]
+
+
+def test_a_library_of_few_segments_says_that_it_cannot_tell(colour_videos: Path, tmp_path: Path, blocks: str, background_reads: list[int]):
     with Library.open(tmp_path / "lib", encoder=blocks) as library:
         library.add(colour_videos)
         assert library.search("red").hits[0].confidence is None
@@ -232,3 +271,4 @@ def test_a_library_of_few_segments_says_that_it_cannot_tell(colour_videos: Path,
             library.search("red", min_confidence=0.5)
         with pytest.raises(QueryError, match="--choices"):
             library.ask("is there something red?")
+    assert background_reads == []

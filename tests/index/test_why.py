@@ -165,7 +165,7 @@ def test_confidence_below_the_one_asked_for_is_told(lib: Library, monkeypatch: p
         def false_alarm_rate(self, vector: object, scores: np.ndarray) -> np.ndarray:
             return 1 - scores
 
-    monkeypatch.setattr("vlm.index.equipment.Equipment.confidence", lambda self, index, encoder: Half())
+    monkeypatch.setattr("vlm.index.equipment.Equipment.confidence", lambda self, encoder, index: Half())
     monkeypatch.setattr("vlm.index.confidence.at_even_odds", lambda rate: 1 - rate)
     hits = lib.search("red", second_look=False)
     least = (hits[1].score + hits[2].score) / 2
@@ -218,7 +218,7 @@ def test_the_second_look_is_told_where_it_cost_the_place(staged: Library, monkey
     first = staged.search("red", second_look=False)
     rows = {hit.video_id: len(staged.features(hit.video_id).times) for hit in first}
     reader = Presence({rows[first[0].video_id]: 0.2, rows[first[1].video_id]: 0.9, rows[first[2].video_id]: 0.8})
-    monkeypatch.setattr("vlm.index.equipment.Equipment.reader", lambda self: reader)
+    monkeypatch.setattr("vlm.index.equipment.Equipment.reader", lambda self, encoder=None: reader)
     told = staged.why("red", top_k=2)
     assert told.hit is not None
     assert told.hit.video_id == first[1].video_id
@@ -231,7 +231,7 @@ def test_the_second_look_is_told_where_it_cost_the_place(staged: Library, monkey
 def test_a_video_that_the_second_look_does_not_read_is_of_the_first_stage(staged: Library, monkeypatch: pytest.MonkeyPatch):
     first = staged.search("red", second_look=False)
     monkeypatch.setattr("vlm.index.second.DEPTH", 2)
-    monkeypatch.setattr("vlm.index.equipment.Equipment.reader", lambda self: Presence({}))
+    monkeypatch.setattr("vlm.index.equipment.Equipment.reader", lambda self, encoder=None: Presence({}))
     told = staged.why("red", video=first[3].video_id, top_k=2)
     assert told.rejected is not None
     assert (told.rejected.stage, told.rejected.first_rank) == ("first-stage", 4)

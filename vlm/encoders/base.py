@@ -79,6 +79,7 @@ class Encoder(Protocol):
         thread_safe: bool, False by default: ``encode_frames`` may run in several threads at once.
         languages: tuple[str, ...], ("en",) by default; ("*",) for a multilingual text tower.
         encode_text_tokens: Callable[[Sequence[str]], TextTokens]; without it the pooled vector is the one token.
+        encode_text_and_tokens: what ``encode_text`` and ``encode_text_tokens`` give, in one pass; without it there are two.
         text_codec: TextCodec, its tokenizer as models that answer in words need it; without it they cannot.
         unread_text: Callable[[str], str]: the tail of a text that exceeds the context, "" when all of it is read.
         scope: str, what a model that was not trained on the world at large knows: "the drawn world of Toybox".

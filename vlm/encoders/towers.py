@@ -165,20 +165,16 @@ class TorchEncoder:
         Raises:
             BadVectors: the tower gave NaN or infinity.
         """
-        parts = [_unit(pooled) for pooled, _, _ in self._run_text(texts)]
-        return self._checked(np.concatenate(parts), "text") if parts else np.zeros((0, self._dim), np.float32)
+        return self._pooled_of(self._run_text(texts))
 
     def encode_text_tokens(self, texts: Sequence[str]) -> TextTokens:
         """Projected vectors of every token, unnormalised, zero where the mask is False."""
-        parts = [(tokens * mask[..., None], mask) for _, tokens, mask in self._run_text(texts)]
-        longest = max((mask.shape[1] for _, mask in parts), default=0)
-        vectors = np.zeros((len(texts), longest, self._dim), np.float32)
-        held = np.zeros((len(texts), longest), np.bool_)
-        for part, (tokens, mask) in enumerate(parts):
-            rows = slice(part * TEXTS, part * TEXTS + len(mask))
-            vectors[rows, : mask.shape[1]] = tokens.float().cpu().numpy()
-            held[rows, : mask.shape[1]] = mask.cpu().numpy()
-        return TextTokens(vectors=self._checked(vectors, "text"), mask=held)
+        return self._tokens_of(self._run_text(texts), len(texts))
+
+    def encode_text_and_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], TextTokens]:
+        """What ``encode_text`` and ``encode_text_tokens`` give, in one pass."""
+        parts = self._run_text(texts)
+        return self._pooled_of(parts), self._tokens_of(parts, len(texts))
 
     def unread_text(self, text: str) -> str:
         """The tail of ``text`` that lies beyond the context, from the first word that is not wholly read; "" when all is read."""
@@ -247,6 +243,21 @@ class TorchEncoder:
     def _run_text(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor, Tensor]]:
         with torch.inference_mode():
             return [self.forward_text(self.tokenize(texts[first : first + TEXTS])) for first in range(0, len(texts), TEXTS)]
+
+    def _pooled_of(self, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> NDArray[np.float32]:
+        vectors = [_unit(pooled) for pooled, _, _ in parts]
+        return self._checked(np.concatenate(vectors), "text") if vectors else np.zeros((0, self._dim), np.float32)
+
+    def _tokens_of(self, read: Sequence[tuple[Tensor, Tensor, Tensor]], num_texts: int) -> TextTokens:
+        parts = [(tokens * mask[..., None], mask) for _, tokens, mask in read]
+        longest = max((mask.shape[1] for _, mask in parts), default=0)
+        vectors = np.zeros((num_texts, longest, self._dim), np.float32)
+        held = np.zeros((num_texts, longest), np.bool_)
+        for part, (tokens, mask) in enumerate(parts):
+            rows = slice(part * TEXTS, part * TEXTS + len(mask))
+            vectors[rows, : mask.shape[1]] = tokens.float().cpu().numpy()
+            held[rows, : mask.shape[1]] = mask.cpu().numpy()
+        return TextTokens(vectors=self._checked(vectors, "text"), mask=held)
 
     def _fast_vision(self, frames: NDArray[np.uint8]) -> nn.Module:
         """The tower that ``encode_frames`` runs; decides the precision on the first frames."""
