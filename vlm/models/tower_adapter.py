@@ -29,7 +29,7 @@ class TowerAdapterConfig:
         mixer: see MixerConfig; expand 1 as in the paper.
         residual: ``vanilla``: the mixed patches go on through the block. ``frozen``: only the block's attention sees them, and the residual
             stream is the tower's own (the better of the two in the paper).
-        class_tokens: how many tokens at the front of a frame are no patches: 1 for CLIP, 0 for SigLIP.
+        class_tokens: how many tokens at the front of a frame are no patches: 1 for CLIP, 0 for SigLIP. Maps have none.
     """
 
     mixer: MixerName = "vim"
@@ -49,22 +49,26 @@ class TowerAdapter(nn.Module):
     """A vision tower that sees several frames at once. Only what is added here is among its parameters; the tower stays the encoder's.
 
     Works on every tower whose blocks take tokens (n, tokens, width) first and begin with a LayerNorm, as those of open_clip and
-    transformers do; nothing of the tower is changed but hooks, which ``remove`` takes away.
+    transformers do, or maps (n, width, h, w) with a LayerNorm of their channels, as those of pocket; nothing of the tower is changed but
+    hooks, which ``remove`` takes away.
+
+    Args:
+        layers: what ``time_layers`` made for such a tower, to be put into this one; None makes new ones.
 
     Raises:
-        InputError: the tower shows no blocks, or a block has no norm before its attention.
+        InputError: the tower shows no blocks, or a block has no norm before its attention; or ``layers`` are not for as many blocks.
     """
 
-    def __init__(self, tower: TowerAccess, config: TowerAdapterConfig) -> None:
+    def __init__(self, tower: TowerAccess, config: TowerAdapterConfig, layers: nn.ModuleList | None = None) -> None:
         super().__init__()
         self.config = config
         self._tower = tower
+        width, count = tower_sizes(tower)
+        if layers is not None and len(layers) != count:
+            raise InputError(f"layers are for {len(layers)} blocks, and the vision tower has {count}")
         blocks = tower.vision_blocks
-        if not blocks:
-            raise InputError("the vision tower shows no transformer blocks (TowerAccess.vision_blocks), so that none can be adapted")
         norms = [_first_norm(block, number) for number, block in enumerate(blocks)]
-        width = norms[0].normalized_shape[0]
-        self.layers = nn.ModuleList([_PatchTime(width, config) for _ in blocks]).to(tower.device)
+        self.layers = (time_layers(config, width, count) if layers is None else layers).to(tower.device)
         self._num_frames: int | None = None
         places = blocks if config.residual == "vanilla" else norms
         self._hooks = [place.register_forward_pre_hook(self._hook(layer)) for place, layer in zip(places, self.layers, strict=True)]
@@ -111,6 +115,19 @@ class TowerAdapter(nn.Module):
         return mix
 
 
+def tower_sizes(tower: TowerAccess) -> tuple[int, int]:
+    """The width of what goes into the blocks of a vision tower, and how many blocks there are; raises InputError as TowerAdapter."""
+    blocks = tower.vision_blocks
+    if not blocks:
+        raise InputError("the vision tower shows no transformer blocks (TowerAccess.vision_blocks), so that none can be adapted")
+    return int(_first_norm(blocks[0], 0).normalized_shape[0]), len(blocks)
+
+
+def time_layers(config: TowerAdapterConfig, width: int, count: int) -> nn.ModuleList:
+    """New layers for a tower of ``count`` blocks of ``width``."""
+    return nn.ModuleList([_PatchTime(width, config) for _ in range(count)])
+
+
 class _PatchTime(nn.Module):
     """``p + tanh(gate) * mixer(norm(p))`` along time, for each place of the picture by itself; class tokens pass."""
 
@@ -122,13 +139,20 @@ class _PatchTime(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, tokens: Tensor, num_frames: int) -> Tensor:
-        """Tokens (b * t, tokens, width)."""
+        """Tokens (b * t, tokens, width), or maps (b * t, width, h, w)."""
+        if tokens.ndim == 4:
+            places = self._mixed(tokens.flatten(2).transpose(1, 2), num_frames)
+            return places.transpose(1, 2).reshape(tokens.shape).contiguous(memory_format=torch.channels_last)
         first, patches = tokens[:, : self.class_tokens], tokens[:, self.class_tokens :]
+        return torch.cat([first, self._mixed(patches, num_frames)], dim=1)
+
+    def _mixed(self, patches: Tensor, num_frames: int) -> Tensor:
+        """Patches (b * t, places, width)."""
         n, places, width = patches.shape
         b = n // num_frames
         over_time = patches.reshape(b, num_frames, places, width).transpose(1, 2).reshape(b * places, num_frames, width)
         mixed = self.mixer(self.norm(over_time)).reshape(b, places, num_frames, width).transpose(1, 2).reshape(n, places, width)
-        return torch.cat([first, patches + torch.tanh(self.gate) * mixed.to(patches.dtype)], dim=1)
+        return patches + torch.tanh(self.gate) * mixed.to(patches.dtype)
 
 
 def _first_norm(block: nn.Module, number: int) -> nn.LayerNorm:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tests.small_models import HFKind, OpenClipKind
 from tests.vlm.encoders.conftest import frames, hf_encoder, hf_folder, one_torch_thread, open_clip_encoder, open_clip_folder  # noqa: F401
+from vlm.encoders.pocket import load_pocket
 from vlm.encoders.towers import TorchEncoder
 from vlm.errors import InputError
 from vlm.models.tower_adapter import TowerAdapter, TowerAdapterConfig
@@ -137,3 +138,56 @@ def test_clips_without_frames_are_refused(adapter: TowerAdapter) -> None:
 def test_an_unknown_residual_names_the_nearest() -> None:
     with pytest.raises(InputError, match="did you mean 'frozen'"):
         TowerAdapterConfig(residual="frosen")  # type: ignore[arg-type]
+
+
+# Towers of maps
+
+
+@pytest.fixture(params=RESIDUALS)
+def pocket_adapter(request: pytest.FixtureRequest) -> Iterator[tuple[TowerAdapter, TorchEncoder]]:
+    encoder = load_pocket(device="cpu", precision="float32")
+    torch.manual_seed(0)
+    made = TowerAdapter(encoder, TowerAdapterConfig(residual=request.param, d_state=4))
+    yield made, encoder
+    made.remove()
+
+
+def pocket_pixels(encoder: TorchEncoder, t: int) -> Tensor:
+    size = encoder.preprocessing.framing.height
+    pictures = np.random.default_rng(0).integers(0, 255, (2 * t, size, size, 3), dtype=np.uint8)
+    return encoder.preprocess(torch.from_numpy(pictures)).unflatten(0, (2, t))
+
+
+def test_pockets_maps_are_adapted_too_and_a_new_adapter_changes_nothing(pocket_adapter: tuple[TowerAdapter, TorchEncoder]) -> None:
+    adapter, encoder = pocket_adapter
+    pixels = pocket_pixels(encoder, 3)
+    with torch.no_grad():
+        alone = encoder.forward_frames(pixels.flatten(0, 1)).unflatten(0, (2, 3))
+        torch.testing.assert_close(adapter.frames(pixels), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_each_place_of_a_map_is_mixed_along_time_by_itself(pocket_adapter: tuple[TowerAdapter, TorchEncoder]) -> None:
+    adapter, _ = pocket_adapter
+    layer = adapter.layers[0]
+    nn.init.constant_(layer.gate, 0.5)
+    maps = torch.randn(6, layer.norm.normalized_shape[0], 2, 3)
+    with torch.no_grad():
+        found = layer(maps, 3).unflatten(0, (2, 3))
+        for item, row, column in ((0, 0, 0), (1, 1, 2)):
+            along = maps.unflatten(0, (2, 3))[item, :, :, row, column]
+            expected = along + torch.tanh(torch.tensor(0.5)) * layer.mixer(layer.norm(along)[None])[0]
+            torch.testing.assert_close(found[item, :, :, row, column], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_one_tower_are_put_into_another_of_its_kind(pocket_adapter: tuple[TowerAdapter, TorchEncoder]) -> None:
+    adapter, _ = pocket_adapter
+    for layer in adapter.layers:
+        nn.init.constant_(layer.gate, 0.5)
+    other = load_pocket(device="cpu", precision="float32")
+    again = TowerAdapter(other, adapter.config, adapter.layers)
+    pixels = pocket_pixels(other, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(again(pixels), adapter(pixels), rtol=1e-4, atol=1e-5)
+    again.remove()
+    with pytest.raises(InputError, match="are for 2 blocks, and the vision tower has 3"):
+        TowerAdapter(other, adapter.config, adapter.layers[:2])

@@ -25,8 +25,8 @@ class SavedModel(nn.Module):
     """A model of the suite with the encoder that it was made for, and its folder. Every task's model is one, and says what it is.
 
     Attributes:
-        kind: the task, as recipes and folders name it. config_type: the dataclass of its numbers, with ``encoder``, ``fingerprint``,
-            ``frames_per_second`` and ``mixer``.
+        kind: the task, as recipes and folders name it. config_type: the dataclass of its numbers, with ``mixer``; and with ``encoder``,
+            ``fingerprint`` and ``frames_per_second``, where it reads the vectors of an encoder (else it says itself what it ``reads``).
     """
 
     kind: ClassVar[str]
@@ -49,6 +49,18 @@ class SavedModel(nn.Module):
     def knows(self) -> str:
         """A sentence for the card: what it tells apart."""
         return f"It knows {len(self.config.classes)} classes: {', '.join(self.config.classes)}."
+
+    def title(self) -> str:
+        """The heading of the card."""
+        return f"A model of {self.kind} for `{self.config.encoder}`"
+
+    def reads(self) -> str:
+        """A sentence for the card: what goes into it."""
+        config = self.config
+        return (
+            f"It reads frame vectors of the encoder `{config.encoder}` ({config.fingerprint}) at {config.frames_per_second:g} frames a "
+            "second, and those of no other."
+        )
 
     def save_pretrained(self, folder: Path | str, *, card: str = "") -> Path:
         """Write config.json, model.safetensors and README.md, which is ``card`` or says what was made; gives the folder.
@@ -101,9 +113,7 @@ def model_card(model: SavedModel, measured: str = "Nothing has been measured wit
     table = "\n".join(f"| {name} | {count:,} |" for name, count in parts.items())
     return (
         "---\nlibrary_name: vlm-retrieval\n---\n\n"
-        f"# A model of {model.kind} for `{config.encoder}`\n\n"
-        f"It reads frame vectors of the encoder `{config.encoder}` ({config.fingerprint}) at {config.frames_per_second:g} frames a second, "
-        f"and those of no other. Mixer: `{config.mixer}`. {model.knows()}\n\n"
+        f"# {model.title()}\n\n{model.reads()} Mixer: `{config.mixer}`. {model.knows()}\n\n"
         f"| part | parameters |\n|---|---|\n{table}\n| together | {sum(parts.values()):,} |\n\n{measured}\n"
     )
 
