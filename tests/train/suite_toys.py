@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vlm.models.suite.clip_classes import ClipReading
 from vlm.train.suite_data import LabelledRows, LabelledVideos, TimedLabel
 from vlm.types import Features, Span
 
@@ -63,6 +64,29 @@ def toy_videos(count: int, seed: int = 0) -> LabelledVideos:
 
 
 @dataclass(frozen=True)
+class ToyClips:
+    """Clips that get brighter or darker, whatever they show and however bright they are."""
+
+    labels: np.ndarray
+    classes: tuple[str, ...] = ("brighter", "darker")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        return tuple(map(str, range(len(self.labels))))
+
+    def pixels(self, number: int, reads: ClipReading, random: np.random.Generator | None) -> np.ndarray:
+        own, size = np.random.default_rng(number + 1000 * len(self.labels)), reads.framing.height
+        picture = own.normal(own.uniform(100, 150), 20, (size, size, 3))
+        slope = (1 - 2 * int(self.labels[number, 0])) * own.uniform(20, 40)
+        steps = np.linspace(-1, 1, reads.num_frames)[:, None, None, None]
+        return (picture + slope * steps).clip(0, 255).astype(np.uint8)
+
+
+def toy_clips(count: int, seed: int = 0) -> ToyClips:
+    return ToyClips(np.random.default_rng(seed).integers(2, size=(count, 1)))
+
+
+@dataclass(frozen=True)
 class Toy:
     """A task in the small: its section [model], its videos, and what would draw other numbers on each rank set to 0."""
 
@@ -85,5 +109,9 @@ TOYS = {
         {"width": 16, "num_layers": 3, "d_state": 4, "channel_dropout": 0.1},
         toy_rows,
         {"channel_dropout": 0.0},
+    ),
+    "recognition": Toy(
+        {"image_size": 16, "patch": 8, "num_frames": 4, "tubelet": 2, "width": 16, "num_layers": 2, "d_state": 4},
+        toy_clips,
     ),
 }

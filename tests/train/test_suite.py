@@ -92,7 +92,7 @@ def test_a_checkpoint_of_another_mixer_is_refused(tmp_path: Path, name: str):
     with pytest.raises(InputError, match="holds a checkpoint of step 2"):
         train(name, tmp_path / "run", steps=2)
     with pytest.raises(CheckpointUnusable):
-        train(name, tmp_path / "run", steps=2, mixer="vim", resume=True)
+        train(name, tmp_path / "run", steps=2, mixer="attention", resume=True)
 
 
 def test_what_a_recipe_does_not_have_cannot_be_replaced(tmp_path: Path):
