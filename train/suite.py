@@ -136,14 +136,20 @@ class OwnFiles:
     Attributes:
         annotations, videos: the file or folder of what is known of them, and the folder of their files.
         subset, label_rate: ``--subset`` and ``--label-rate``; None where they are not given.
-        rate: frames a second of the rows.
+        data: the section [data] of the recipe.
     """
 
     annotations: Path
     videos: Path
     subset: str | None
     label_rate: float | None
-    rate: float
+    data: Any
+
+    @property
+    def rate(self) -> float:
+        """Frames a second of the rows."""
+        rate: float = self.data.frames_per_second
+        return rate
 
 
 def learn_spread(model: Any, videos: Any) -> None:

@@ -31,17 +31,17 @@ def train_from_words(name: str, given: argparse.Namespace, recipe: Path, cache: 
     task = task_named(name)
     data: SuiteDataConfig = read_recipe(recipe, task.sections)["data"]
     encoder = load_encoder(given.encoder)
-    videos = own_videos(task, given, encoder, cache, data.frames_per_second)
+    videos = own_videos(task, given, encoder, cache, data)
     asked = {"mixer": given.mixer, "steps": given.steps, "seed": given.seed}
     train_suite(task, recipe, given.out, encoder, cache=cache, videos=videos, resume=given.resume, workers=threads, **asked)
     folder: Path = given.out / "model"
     return folder
 
 
-def own_videos(task: Task, given: argparse.Namespace, encoder: Encoder, cache: Path, rate: float) -> Any:
+def own_videos(task: Task, given: argparse.Namespace, encoder: Encoder, cache: Path, data: SuiteDataConfig) -> Any:
     """The videos that ``--data`` and ``--videos`` name; None where there are neither."""
     if given.data is None and given.videos is None:
         return None
     if given.data is None or given.videos is None:
         raise InputError("your own videos need both --data (their annotations) and --videos (the folder of the files)")
-    return task.files(OwnFiles(given.data, given.videos, given.subset, given.label_rate, rate), encoder, cache)
+    return task.files(OwnFiles(given.data, given.videos, given.subset, given.label_rate, data), encoder, cache)

@@ -96,7 +96,7 @@ def read_actions(annotations: Path, videos: Path, encoder: Encoder, cache: Path,
         )
         for video in chosen
     )
-    return LabelledVideos(ids, FileFeatures(files_of(videos, ids), encoder, _every(rate), cache), actions, classes)
+    return LabelledVideos(ids, FileFeatures(files_of(videos, ids), encoder, every(rate), cache), actions, classes)
 
 
 def read_rows(folder: Path, bundle: str, videos: Path, encoder: Encoder, cache: Path, *, rate: float, label_rate: float) -> LabelledRows:
@@ -110,7 +110,7 @@ def read_rows(folder: Path, bundle: str, videos: Path, encoder: Encoder, cache: 
     """
     classes = action_seg.read_mapping(folder / "mapping.txt")
     ids = tuple(Path(name).stem for name in action_seg.read_bundle(folder / "splits" / bundle))
-    features = FileFeatures(files_of(videos, ids), encoder, _every(rate), cache)
+    features = FileFeatures(files_of(videos, ids), encoder, every(rate), cache)
     labels = []
     for number, video_id in enumerate(ids):
         path = folder / "groundTruth" / f"{video_id}.txt"
@@ -123,5 +123,6 @@ def read_rows(folder: Path, bundle: str, videos: Path, encoder: Encoder, cache: 
     return LabelledRows(ids, features, tuple(labels), classes)
 
 
-def _every(rate: float) -> Sampling:
+def every(rate: float) -> Sampling:
+    """``rate`` frames a second."""
     return Sampling("every", (Fraction(repr(rate)),))
