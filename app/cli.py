@@ -29,6 +29,7 @@ from vlm.app.commands import (
     ground,
     localize,
     models,
+    recognize,
     search,
     segment,
     toybox,
@@ -88,6 +89,7 @@ def build() -> typer.Typer:
     app.command("export")(export.export)
     app.command("localize")(localize.localize)
     app.command("segment")(segment.segment)
+    app.command("recognize")(recognize.recognize)
     app.command("duplicates")(duplicates.duplicates)
     app.command("list")(catalog.list_videos)
     app.command("show")(catalog.show)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlm.app.schemas import Output
     from vlm.encoders.base import Encoder
     from vlm.index.footage import Footage
+    from vlm.models.suite.clip_classes import Recognises
     from vlm.models.suite.folder import SavedModel
     from vlm.types import Span
 
@@ -77,6 +78,34 @@ class Labelled(Protocol):
         """How sure, in (0, 1]."""
 
 
+class Watched(Protocol):
+    """A video that a model has looked at."""
+
+    @property
+    def path(self) -> str:
+        """Where its file lies."""
+
+    @property
+    def video_id(self) -> int | None:
+        """Its id in the library; None for a file that is not of it."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What should be known of it, a sentence each."""
+
+
+def open_recogniser(model: str, *, encoder: str | None, device: str) -> Recognises:
+    """The recogniser of clips in the folder, or of the hub, on the device.
+
+    Raises:
+        WeightsUnavailable: there is no such model.
+    """
+    from vlm.encoders.device import resolve_device
+    from vlm.models.suite.recognition import Recognizer
+
+    return Recognizer.from_pretrained(model).to(resolve_device(device))
+
+
 def model_and_footage(kind: type[M], model: str, video: str, *, library: str | None, encoder: str | None, device: str) -> tuple[M, Footage]:
     """The model in the folder, or of the hub, on the device, and the rows of a video as it reads them.
 
@@ -91,20 +120,20 @@ def model_and_footage(kind: type[M], model: str, video: str, *, library: str | N
 
 
 def tell(
-    footage: Footage,
+    footage: Watched,
     chosen: Format,
     output: Path | None,
     *,
     columns: Sequence[Column],
     cells: Callable[[bool], Sequence[Sequence[str]]],
     document: Callable[[], Output],
-    moments: Callable[[], Sequence[FoundMoment]],
+    moments: Callable[[], Sequence[FoundMoment]] = tuple,
 ) -> None:
     """Write what a model found in the format that was asked for, and warn of what the footage says of itself.
 
     Args:
         cells: the rows of the table, for people (True) or for a pipe. columns: of the table for people.
-        document: for ``--json``. moments: for the other formats.
+        document: for ``--json``. moments: for the other formats, where a command has them.
     """
     if chosen is Format.TABLE:
         if results_go_to_people():
@@ -120,7 +149,7 @@ def tell(
         warn(warning)
 
 
-def labelled_moments(found: Sequence[Labelled], footage: Footage) -> list[FoundMoment]:
+def labelled_moments(found: Sequence[Labelled], footage: Watched) -> list[FoundMoment]:
     """Stretches as moments whose query is the label and whose rank is the place in the list."""
     return [
         FoundMoment(query=one.label, video=footage.path, span=one.span, score=one.score, rank=rank, video_id=footage.video_id)
