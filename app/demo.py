@@ -1,4 +1,4 @@
-"""The demo: Toybox clips as real files, a library of them with pocket, six queries whose truth is known, and a contact sheet."""
+"""The demo: Toybox clips as real files, a library of them with pocket, queries and questions whose truth is known, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.facts import Facts
 from vlm.data.toybox.files import file_name, render_worlds
 from vlm.data.toybox.language import event_caption
 from vlm.data.toybox.plan import make_world
+from vlm.data.toybox.queries import queries as toybox_queries
+from vlm.data.toybox.questions import Question
+from vlm.data.toybox.questions import questions as toybox_questions
 from vlm.data.toybox.truth import write_truth
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.data.toybox.world import Event, World
 from vlm.errors import InputError
-from vlm.types import Hit, Span
+from vlm.types import Answer, Grounded, Hit, Span
 
 if TYPE_CHECKING:
     from vlm.index.library import Library
 
 NUM_CLIPS = 24
-NUM_QUERIES = 6
+NUM_QUERIES = 6  # about one event each; one more is about the order of two
+QUESTION_KINDS = ("yes/no", "colour", "before/after")
 ENCODER = "pocket"
 SAMPLING = "every:2"
 _SEED = 24
@@ -73,6 +78,20 @@ class Asked:
         return bool(self.hits) and Path(self.hits[0].path).stem == self.video
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A question about a clip, what is true, and what the model answered from it."""
+
+    question: Question
+    video: str
+    answer: Answer
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the answer is what is true."""
+        return self.answer.text == self.question.answer
+
+
 def worlds() -> list[World]:
     """The worlds of the demo: compositions that pocket was not trained on."""
     dice = Dice("demo", _SEED)
@@ -98,6 +117,19 @@ def queries(made: list[World]) -> list[tuple[str, World, Event]]:
     return found
 
 
+def order_query(made: list[World]) -> tuple[str, World, Span]:
+    """The first sentence about two events of which the one comes before the other."""
+    every = ((query, world) for world in made for query in toybox_queries(Facts(world)))
+    query, world = next((query, world) for query, world in every if query.kind == "order" and query.is_true)
+    return query.text, world, query.spans[0]
+
+
+def questions(made: list[World]) -> list[tuple[Question, World]]:
+    """The first question of each of QUESTION_KINDS."""
+    every = [(question, world) for world in made for question in toybox_questions(Facts(world))]
+    return [next(pair for pair in every if pair[0].kind == kind) for kind in QUESTION_KINDS]
+
+
 def prepare(places: Places, on_progress: Callable[[int, int], None]) -> float | None:
     """Renders the clips where they are not there yet. Returns the seconds that it took, None where nothing had to be done.
 
@@ -118,5 +150,28 @@ def prepare(places: Places, on_progress: Callable[[int, int], None]) -> float | 
 
 
 def ask(library: Library, *, top_k: int = 3) -> list[Asked]:
-    """Runs the six queries."""
-    return [Asked(text, file_name(world), event.span, library.search(text, top_k=top_k).hits) for text, world, event in queries(worlds())]
+    """Runs the six queries about events, and the one about their order."""
+    made = worlds()
+    asked = [(text, world, event.span) for text, world, event in queries(made)]
+    asked.append(order_query(made))
+    return [Asked(text, file_name(world), span, library.search(text, top_k=top_k).hits) for text, world, span in asked]
+
+
+def locate(library: Library, asked: Asked, places: Places) -> Grounded:
+    """Where in the clip of which it is true a query is found."""
+    return library.ground([asked.text], _clip(places, asked.video))[0]
+
+
+def tell(library: Library, places: Places) -> list[Told]:
+    """Asks the questions, each about its clip."""
+    made = questions(worlds())
+    told = []
+    for question, world in made:
+        name = file_name(world)
+        answer = library.ask(question.text, _clip(places, name), choices=question.options).answer
+        told.append(Told(question, name, answer))
+    return told
+
+
+def _clip(places: Places, name: str) -> Path:
+    return next(path for path in places.videos.iterdir() if path.stem == name)

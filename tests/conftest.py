@@ -78,3 +78,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     command = [Path(sys.executable).with_name("vlm"), "demo", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Demo(folder, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="session")
+def plain_demo(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The same library without the trained model that comes with pocket: an encoder alone."""
+    from vlm import Library
+
+    folder = tmp_path_factory.mktemp("plain") / "toybox"
+    shutil.copytree(demo.folder, folder)
+    plain = Demo(folder, demo.out, demo.err)
+    with Library.open(plain.library, create=False) as library:
+        assert library.detach() is not None
+        library.search("a red circle", top_k=1)  # measures the library anew
+    return plain

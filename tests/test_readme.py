@@ -37,7 +37,7 @@ def test_the_demo_prints_what_the_readme_says(path: Path, demo: Demo):
         assert float(score) == pytest.approx(float(real_score), abs=0.002)
         assert time == stretch(float(start), float(end))
         assert Path(file).name == Path(real_file).name
-    right = re.search(r"the first hit is right for (\d) of 6 sentences", path.read_text("utf-8"))
+    right = re.search(r"the first hit is right for (\d) of 7 sentences", path.read_text("utf-8"))
     assert right is not None
     assert right[0] in demo.err
 

@@ -12,13 +12,14 @@ from vlm.app.progress import AddDisplay, CountDisplay
 from vlm.app.render import Column, clock_time, duration, print_table, stretch
 
 if TYPE_CHECKING:
-    from vlm.app.demo import Asked, Places
+    from vlm.app.demo import Asked, Places, Told
+    from vlm.types import Grounded
 
 
 def demo(
     folder: Annotated[str, typer.Argument(metavar="DIR", path_type=str, readable=False, help="Where to put everything.")] = "demo",
 ) -> None:
-    """Draw 24 clips of Toybox, add them to a library with the encoder pocket, and search them. Again: only the searches."""
+    """Draw 24 clips of Toybox, add them to a library with the encoder pocket, search them, and ask about them. Again: only the searches."""
     from vlm.app import demo as steps
     from vlm.app.sheet import Row, write_sheet
     from vlm.index.library import Library
@@ -35,8 +36,14 @@ def demo(
         if report.num_rows:
             note(f"added {duration(report.seconds_of_video)} of video with {steps.ENCODER!r} in {duration(report.elapsed_seconds)}")
         asked = steps.ask(library)
+        located = [steps.locate(library, query, places) for query in asked[-2:]]
+        told = steps.tell(library, places)
     for number, query in enumerate(asked, start=1):
         _print_query(number, query)
+    for query, grounded in zip(asked[-2:], located, strict=True):
+        _print_moment(query, grounded)
+    for one in told:
+        _print_answer(one)
     places.sheet.unlink(missing_ok=True)
     write_sheet(places.sheet, [Row(query.text, query.hits) for query in asked])
     _print_end(asked, places)
@@ -54,6 +61,26 @@ def _print_query(number: int, asked: Asked) -> None:
     ]
     print_table([Column("#", numbers=True), Column("score", numbers=True), Column("time"), Column("true"), Column("video")], rows)
     emit(f"   true of {asked.video} at {clock_time(asked.span.start)}-{clock_time(asked.span.end, round_up=True)}")
+
+
+def _print_moment(asked: Asked, grounded: Grounded) -> None:
+    moment = grounded.moments[0]
+    if not results_go_to_people():
+        emit_row(asked.text, "moment", f"{moment.score:.4f}", f"{moment.span.start:.3f}", f"{moment.span.end:.3f}", asked.video)
+        return
+    emit(f"\nwhere in {asked.video}: {asked.text}")
+    true = f"true {asked.span.start:.1f}-{asked.span.end:.1f} s"
+    emit(f"   {moment.span.start:.1f}-{moment.span.end:.1f} s ({moment.score:.0%})   {true}")
+
+
+def _print_answer(told: Told) -> None:
+    answer = told.answer
+    if not results_go_to_people():
+        emit_row(told.question.text, "answer", f"{answer.probability:.4f}", answer.text, told.question.answer, told.video)
+        return
+    emit(f"\nabout {told.video}: {told.question.text}")
+    seen = ", ".join(f"{moment.span.start:.1f}-{moment.span.end:.1f} s" for moment in answer.evidence[:2])
+    emit(f"   {answer.text} ({answer.probability:.0%})   true: {told.question.answer}" + (f"   seen at {seen}" if seen else ""))
 
 
 def _is_true(path: str, asked: Asked) -> bool:

@@ -1,4 +1,4 @@
-"""``vlm demo``: real files, a real library, six queries whose truth is known; and what pocket says of what it does not know."""
+"""``vlm demo``: real files, a real library, queries and questions whose truth is known; and what pocket says of what it does not know."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from tests.app.running import Vlm, run_on_terminal
 from tests.conftest import Demo
 from vlm import Library
 from vlm.app import demo as steps
+from vlm.spans import temporal_iou
+from vlm.types import Span
 from vlm.video.probe import probe
 
 
 def rows(demo: Demo) -> list[list[str]]:
+    """The hits: of moments and answers the second column is a word."""
+    return [row for row in every_row(demo) if row[1].isdigit()]
+
+
+def every_row(demo: Demo) -> list[list[str]]:
     return [line.split("\t") for line in demo.out.splitlines()]
 
 
@@ -30,12 +37,28 @@ def test_24_clips_are_real_h264_files_with_their_truth(demo: Demo):
     assert {clip.stem for clip in clips} == {truth["name"].replace("/", "-") for truth in truths}
 
 
-def test_six_sentences_have_three_hits_each_and_most_first_hits_are_right(demo: Demo):
-    texts = [text for text, _, _ in steps.queries(steps.worlds())]
-    assert [row[0] for row in rows(demo)] == [text for text in texts for _ in range(3)]
-    truth = {text: steps.file_name(world) for text, world, _ in steps.queries(steps.worlds())}
+def test_sentences_have_three_hits_each_and_most_first_hits_are_right(demo: Demo):
+    made = steps.worlds()
+    asked = [*steps.queries(made), steps.order_query(made)]
+    assert [row[0] for row in rows(demo)] == [text for text, _, _ in asked for _ in range(3)]
+    truth = {text: steps.file_name(world) for text, world, _ in asked}
     firsts = [Path(row[5]).stem == truth[row[0]] for row in rows(demo) if row[1] == "1"]
-    assert sum(firsts) >= 4, "chance is a quarter of one"
+    assert len(firsts) == 7
+    assert sum(firsts) >= 5, "chance is a quarter of one"
+
+
+def test_moments_and_answers_stand_beside_what_is_true(demo: Demo):
+    made = steps.worlds()
+    moments = [row for row in every_row(demo) if row[1] == "moment"]
+    text, world, true = steps.order_query(made)
+    assert (moments[-1][0], moments[-1][5]) == (text, steps.file_name(world))
+    assert temporal_iou(Span(float(moments[-1][3]), float(moments[-1][4])), true) > 0.3
+    answers = [row for row in every_row(demo) if row[1] == "answer"]
+    expected = [[question.text, question.answer, steps.file_name(world)] for question, world in steps.questions(made)]
+    assert [[row[0], row[4], row[5]] for row in answers] == expected
+    for row, (question, _) in zip(answers, steps.questions(made), strict=True):
+        assert row[3] in question.options
+        assert 1 / len(question.options) < float(row[2]) <= 1
 
 
 def test_the_sheet_shows_the_hits(demo: Demo):
@@ -60,12 +83,14 @@ def test_again_only_the_searches_run(demo: Demo, tmp_path: Path, vlm: Vlm):
     assert "drew" not in first.err
     assert {path: path.stat().st_mtime_ns for path in (again / "clips").rglob("*")} == before
     assert time.monotonic() - begin < 120
-    assert [row[0] for row in first.rows()] == [row[0] for row in rows(demo)]
+    assert [row[0] for row in first.rows()] == [row[0] for row in every_row(demo)]
 
 
 def test_people_read_where_each_sentence_is_true(demo: Demo):
     done = run_on_terminal(["demo", demo.folder], columns=100)
-    assert done.out.count("true of toybox-1-test-24-") == 6
+    assert done.out.count("true of toybox-1-test-24-") == 7
+    assert done.out.count("where in toybox-1-test-24-") == 2
+    assert done.out.count("about toybox-1-test-24-") == 3
 
 
 def test_a_folder_of_other_things_is_left_alone(vlm: Vlm, tmp_path: Path):

@@ -207,8 +207,8 @@ def test_a_question_for_yes_or_no_is_about_a_statement(question: str, statement:
     assert statement_of(question) == statement
 
 
-def test_an_encoder_alone_says_yes_or_no_by_its_confidence(demo: Demo):
-    with Library.open(demo.library, create=False) as library:
+def test_an_encoder_alone_says_yes_or_no_by_its_confidence(plain_demo: Demo):
+    with Library.open(plain_demo.library, create=False) as library:
         best = library.search("a small red circle", top_k=1).hits[0]
         assert best.confidence is not None
         whole = library.ask("is there a small red circle?")
@@ -250,8 +250,8 @@ def test_no_search_waits_for_what_add_has_measured(demo: Demo, tmp_path: Path, b
     assert background_reads == []  # after a change the library is measured anew, by sentences that were read before
 
 
-def test_a_library_that_cannot_be_written_is_measured_once_in_a_process(demo: Demo, tmp_path: Path, background_reads: list[int]):
-    folder = shutil.copytree(demo.library, tmp_path / "lib")
+def test_a_library_that_cannot_be_written_is_measured_once_in_a_process(plain_demo: Demo, tmp_path: Path, background_reads: list[int]):
+    folder = shutil.copytree(plain_demo.library, tmp_path / "lib")
     store = Store.open(folder)
     with store.transaction():
         for name in ("confidence", "background"):

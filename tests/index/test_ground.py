@@ -42,8 +42,8 @@ def test_what_has_no_moment_stays_so():
     assert sure(grounded(), np.ones(4, np.float32), features, measure, pool).moments == ()
 
 
-def test_a_moment_with_the_rows_of_a_hit_is_as_sure_as_the_hit(demo: Demo):
-    with Library.open(demo.library, create=False) as library:
+def test_a_moment_with_the_rows_of_a_hit_is_as_sure_as_the_hit(plain_demo: Demo):
+    with Library.open(plain_demo.library, create=False) as library:
         assert library.stats().num_segments >= FEWEST_SEGMENTS
         same = 0
         for hit in library.search(QUERY, top_k=24, second_look=False).hits:

@@ -141,8 +141,8 @@ def test_of_a_long_video_the_rows_around_the_hit_are_read(span: Span, most: int,
     assert len(part.features.times) == expected[1] - expected[0]
 
 
-def test_a_library_shows_the_moment_and_where_it_came_from(demo: Demo):
-    with Library.open(demo.library, create=False) as library:
+def test_a_library_shows_the_moment_and_where_it_came_from(plain_demo: Demo):
+    with Library.open(plain_demo.library, create=False) as library:
         result = library.search("a small red circle", top_k=4)
         plain = library.search("a small red circle", top_k=4, second_look=False)
         assert [hit.video_id for hit in result.hits] == [hit.video_id for hit in plain.hits]

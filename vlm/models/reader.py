@@ -35,6 +35,7 @@ class TrainedReader:
     def __init__(self, encoder: Encoder, model: VideoTextModel, *, device: str = "cpu") -> None:
         model.check_encoder(encoder)
         self._encoder, self._model, self._device = encoder, model.eval().to(device), torch.device(device)
+        self._watched: tuple[Features, Watched] | None = None
 
     @torch.inference_mode()
     def embed_video(self, features: Features) -> NDArray[np.float32]:
@@ -61,7 +62,7 @@ class TrainedReader:
         check_features(features)
         cross, found = self._model.cross(), []
         at_once = max(1, ROWS_AT_ONCE // len(features.times))  # a long video is as much as memory should hold
-        watched = cross.watch(*self._video(features))
+        watched = self._watch(features)
         for first in range(0, len(texts), at_once):
             some = texts[first : first + at_once]
             _, made, summary, durations = self._read(some, features, watched)
@@ -101,7 +102,7 @@ class TrainedReader:
         """
         check_features(features)
         cross = self._model.cross()
-        watched = cross.watch(*self._video(features))
+        watched = self._watch(features)
         fused, ground, summary, durations = self._read([question], features, watched)
         answerable = float(cross.abstain(summary).sigmoid()[0])
         shown = best_spans(ground, durations, most=MOST_EVIDENCE)[0]
@@ -128,7 +129,7 @@ class TrainedReader:
         codec = text_codec(self._encoder)
         if cross.decoder is None or codec is None:
             raise QueryError(f"this model has no words of its own to say {text!r} with: give it options (--choices)")
-        fused, _, summary, _ = self._read([question], features, cross.watch(*self._video(features)))
+        fused, _, summary, _ = self._read([question], features, self._watch(features))
         tokens = torch.tensor([[*codec.encode(text), codec.end]], device=self._device)
         return float(cross.decoder.probability(fused, summary, tokens)[0])
 
@@ -168,6 +169,16 @@ class TrainedReader:
         durations = torch.full((n,), features.end, dtype=torch.float64, device=self._device)
         grounding = cross.ground(fused, torch.from_numpy(features.times).to(self._device).expand(n, -1), durations)
         return fused, grounding, cross.summarise(fused, grounding), durations
+
+    def _watch(self, features: Features) -> Watched:
+        """What depends on the video alone; of the same features as the last time it is not done again, but for long videos, which would keep
+        memory."""
+        held = self._watched
+        if held is not None and held[0] is features:
+            return held[1]
+        watched = self._model.cross().watch(*self._video(features))
+        self._watched = (features, watched) if len(features.times) <= ROWS_AT_ONCE else None
+        return watched
 
     def _video(self, features: Features) -> tuple[Tensor, Tensor]:
         frames = torch.from_numpy(np.ascontiguousarray(features.vectors, dtype=np.float32))[None].to(self._device)

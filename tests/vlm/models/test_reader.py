@@ -195,6 +195,25 @@ def test_several_videos_are_grounded_at_once_as_each_alone(reader: Reader) -> No
     assert reader.ground_each("a dog", []) == []
 
 
+def test_a_video_is_watched_once_for_all_that_is_asked_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, first, second = trained(), video(("red", 3), ("blue", 2)), video(("blue", 4))
+    fresh = [trained().answer("is it red", one).options for one in (first, second)]
+    watched: list[int] = []
+    crossing = reader._model.cross()
+    monkeypatch.setattr(crossing, "watch", lambda *parts, watch=crossing.watch: watched.append(1) or watch(*parts))
+    assert reader.answer("is it red", first).options == fresh[0]
+    reader.ground(["blue"], first)
+    assert len(watched) == 1
+    assert reader.answer("is it red", second).options == fresh[1]
+    assert reader.answer("is it red", first).options == fresh[0]
+    assert len(watched) == 3
+    monkeypatch.setattr("vlm.models.reader.ROWS_AT_ONCE", 4)
+    long = video(("red", 9))
+    for _ in range(2):
+        reader.ground(["blue"], long)
+    assert len(watched) == 5
+
+
 def test_groups_of_videos_hold_no_more_rows_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlm.models.reader.ROWS_AT_ONCE", 60)
     videos = [video(("dog", seconds)) for seconds in (5, 5, 10, 10, 40, 5, 5)]
