@@ -19,6 +19,7 @@ import typer
 from vlm import __version__
 from vlm.app.commands import (
     add,
+    anticipate,
     ask,
     catalog,
     check,
@@ -89,6 +90,7 @@ def build() -> typer.Typer:
     app.command("export")(export.export)
     app.command("localize")(localize.localize)
     app.command("segment")(segment.segment)
+    app.command("anticipate")(anticipate.anticipate)
     app.command("recognize")(recognize.recognize)
     app.command("duplicates")(duplicates.duplicates)
     app.command("list")(catalog.list_videos)

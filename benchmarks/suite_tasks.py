@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from vlm.eval import suite
+from vlm.data.toybox.foresight import habits_of
+from vlm.eval import suite, suite_anticipation
 from vlm.train.suite_data import SuiteDataConfig, toybox_worlds
+from vlm.train.suite_deeds import AnticipationDataConfig
 
 Figures = dict[str, float]
 
@@ -24,12 +26,14 @@ class Measured:
         figures: of a model, before videos of the split test, for the section [data].
         beside: figures of who does not look, and of who knows more (``oracle``), in the order of the table.
         shown: a video of so many rows, for the table of lengths: what the model is called with.
+        whole: numbers of the model's config that make it look at all of such a video.
     """
 
     columns: Mapping[str, str]
     figures: Callable[[Any, Sequence[suite.Video], Any], Figures]
     beside: Callable[[Sequence[suite.Video], Any], dict[str, Figures]]
     shown: Callable[[Any, int], torch.Tensor] = lambda model, length: torch.randn(1, length, model.config.dim)
+    whole: Mapping[str, Any] = field(default_factory=dict)
 
 
 def localizer_figures(model: Any, videos: Sequence[suite.Video], data: SuiteDataConfig) -> Figures:
@@ -54,6 +58,27 @@ def beside_segmenters(videos: Sequence[suite.Video], data: SuiteDataConfig) -> d
     return {name: suite.segmenter_figures(videos, one, rate=data.frames_per_second, labels=data.labels) for name, one in tell.items()}
 
 
+def anticipator_figures(model: Any, videos: Sequence[suite.Video], data: AnticipationDataConfig) -> Figures:
+    names = suite_anticipation.Names(data.labels, data.nouns)
+    figures = suite_anticipation.anticipator_figures(videos, suite_anticipation.foreseen_by(model), names)
+    return against(figures, beside_anticipators(videos, data)["oracle"])
+
+
+def beside_anticipators(videos: Sequence[suite.Video], data: AnticipationDataConfig) -> dict[str, Figures]:
+    names, train = suite_anticipation.Names(data.labels, data.nouns), toybox_worlds(replace(data, worlds=200), split="train")
+    foresee = {
+        "chance": suite_anticipation.by_habit(train, names),
+        "oracle": suite_anticipation.by_rules(habits_of(train), names),
+    }
+    found = {name: suite_anticipation.anticipator_figures(videos, one, names) for name, one in foresee.items()}
+    return {name: against(figures, found["oracle"]) for name, figures in found.items()}
+
+
+def against(figures: Figures, oracle: Figures) -> Figures:
+    """The figures, and the shares of the oracle's top-1 that they reach."""
+    return figures | {f"{part}_of_oracle": figures[f"{part}_top1"] / oracle[f"{part}_top1"] for part in suite_anticipation.PARTS}
+
+
 MEASURED = {
     "localization": Measured(
         columns={"map_thumos": "mAP@.3:.7", "map_activitynet": "mAP@.5:.95", "map_at_0.5": "mAP@.5"},
@@ -64,5 +89,22 @@ MEASURED = {
         columns={"accuracy": "Acc", "edit": "Edit", "f1_at_10": "F1@10", "f1_at_25": "F1@25", "f1_at_50": "F1@50"},
         figures=segmenter_figures,
         beside=beside_segmenters,
+    ),
+    "anticipation": Measured(
+        columns={
+            "verb_top1": "verb top-1",
+            "verb_recall5": "verb R@5",
+            "noun_top1": "noun top-1",
+            "noun_recall5": "noun R@5",
+            "action_top1": "action top-1",
+            "action_top5": "action top-5",
+            "action_recall5": "action R@5",
+            "caused_action_top1": "action top-1 by a rule",
+            "verb_of_oracle": "verb of oracle",
+            "action_of_oracle": "action of oracle",
+        },
+        figures=anticipator_figures,
+        beside=beside_anticipators,
+        whole={"memory_seconds": None},
     ),
 }

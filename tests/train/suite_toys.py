@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from vlm.data.action_names import action_name
 from vlm.models.suite.clip_classes import ClipReading
 from vlm.train.suite_data import LabelledRows, LabelledVideos, TimedLabel
+from vlm.train.suite_deeds import Deed, DeedVideos, Onset
 from vlm.types import Features, Span
 
 CLASSES = ("nothing", "run", "jump")
@@ -64,6 +66,43 @@ def toy_videos(count: int, seed: int = 0) -> LabelledVideos:
 
 
 @dataclass(frozen=True)
+class ToyDeedFeatures:
+    """Rows (t) of what is done (0 nothing, 1 run, 2 jump) and by whom (0 nobody, 1 cat, 2 dog), as vectors with noise."""
+
+    rows: tuple[np.ndarray, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Features:
+        verb, noun = self.rows[number].T
+        noise = np.random.default_rng(number).normal(size=(len(verb), DIM)) * 0.1
+        vectors = (np.eye(DIM)[verb] + np.eye(DIM)[3 + noun] + noise).astype(np.float32)
+        return Features(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.arange(len(verb)) / 2, len(verb) / 2)
+
+
+def toy_deeds(count: int, seed: int = 0) -> DeedVideos:
+    """Whoever runs spins 2 s after the end, whoever jumps falls; nothing shows who spins or falls."""
+    random = np.random.default_rng(seed)
+    rows, deeds, onsets = [], [], []
+    for _ in range(count):
+        shown, done, begun = np.zeros((int(random.integers(40, 60)), 2), dtype=np.int64), [], []
+        for start in range(int(random.integers(1, 5)), len(shown) - 12, 14):
+            kind, who = int(random.integers(1, 3)), int(random.integers(1, 3))
+            shown[start : start + 5] = kind, who
+            noun, start_seconds = ("cat", "dog")[who - 1], start / 2
+            done.append(Deed(Span(start_seconds, start_seconds + 2.5), ("run", "jump")[kind - 1], noun))
+            follows = Deed(Span(start_seconds + 4.5, start_seconds + 5.5), ("spin", "fall")[kind - 1], noun)
+            done.append(follows)
+            begun.append(Onset(follows.span.start - 1.0, 1.0, action_name(follows.verb, noun)))
+        rows.append(shown)
+        deeds.append(tuple(done))
+        onsets.append(tuple(begun))
+    classes = tuple(action_name(verb, noun) for verb in ("run", "jump", "spin", "fall") for noun in ("cat", "dog"))
+    return DeedVideos(tuple(map(str, range(count))), ToyDeedFeatures(tuple(rows)), tuple(deeds), tuple(onsets), classes)
+
+
+@dataclass(frozen=True)
 class ToyClips:
     """Clips that get brighter or darker, whatever they show and however bright they are."""
 
@@ -113,5 +152,10 @@ TOYS = {
     "recognition": Toy(
         {"image_size": 16, "patch": 8, "num_frames": 4, "tubelet": 2, "width": 16, "num_layers": 2, "d_state": 4},
         toy_clips,
+    ),
+    "anticipation": Toy(
+        {"width": 16, "num_layers": 1, "d_state": 4, "num_heads": 2, "memory_seconds": 4.0, "dropout": 0.1},
+        toy_deeds,
+        {"dropout": 0.0},
     ),
 }

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.suite_toys import CLASSES, TOYS, ToyEncoder, toy_rows, toy_videos
+from tests.train.suite_toys import CLASSES, TOYS, ToyEncoder, toy_deeds, toy_rows, toy_videos
 from vlm.errors import CheckpointUnusable, InputError
+from vlm.eval.anticipation import top_k_accuracy
 from vlm.eval.localization import THUMOS, Action, localization_figures
 from vlm.eval.segmentation import segmentation_figures
 from vlm.models.suite.actions import find_actions
+from vlm.models.suite.anticipation import Anticipator
 from vlm.models.suite.labels import row_probabilities
 from vlm.models.suite.localization import ActionMamba
+from vlm.models.suite.outlook import chances_at
 from vlm.models.suite.segmentation import ASMamba
 from vlm.train.log import read_log
 from vlm.train.recipe import SUITE_TASKS, read_recipe, recipe_path, task_of
@@ -67,6 +70,20 @@ def test_a_segmenter_learns_and_its_folder_gives_what_it_gave(tmp_path: Path, mi
     assert figures[0] == figures[1]
     assert figures[0].accuracy > 0.8  # the commonest label has 0.6
     assert figures[0].f1[0.5] > 0.5
+
+
+@pytest.mark.parametrize("mixer", ["mamba", "vim", "dbm", "attention"])
+def test_an_anticipator_learns_what_follows_and_its_folder_gives_what_it_gave(tmp_path: Path, mixer: str, one_torch_thread: None):
+    model = train("anticipation", tmp_path / "run", mixer=mixer, steps=120)
+    held_out, figures = toy_deeds(8, seed=9), []
+    truth = [model.config.classes.index(onset.action) for onsets in held_out.onsets for onset in onsets]
+    for reader in (model, Anticipator.from_pretrained(tmp_path / "run" / "model")):
+        found = [
+            chances_at(reader, held_out.features[number], [onset.cut for onset in onsets]).actions[:, 0]
+            for number, onsets in enumerate(held_out.onsets)
+        ]
+        figures.append(top_k_accuracy(np.concatenate(found), truth))
+    assert figures[0] == figures[1] > 0.8  # four of the eight actions follow upon another: chance is 0.25
 
 
 @pytest.mark.parametrize("name", TOYS)

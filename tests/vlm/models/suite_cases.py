@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlm.models.suite.anticipation import AnticipationConfig, Anticipator
 from vlm.models.suite.localization import ActionMamba, LocalizationConfig
 from vlm.models.suite.segmentation import ASMamba, SegmentationConfig
 
@@ -26,6 +27,15 @@ def segmenter(**changes: Any) -> ASMamba:
     return ASMamba(
         SegmentationConfig(encoder="toy", fingerprint="abc", dim=DIM, classes=("nothing", "run", "jump"), background=("nothing",), **wanted)
     ).eval()
+
+
+def anticipator(**changes: Any) -> Anticipator:
+    torch.manual_seed(0)
+    classes = ("run, cat", "jump, cat", "run, dog", "swim, cat")
+    wanted = {"classes": classes, "horizons": (0.5, 1.0), "width": 16, "num_layers": 2, "d_state": 4, "memory_seconds": 2.0} | changes
+    model = Anticipator(AnticipationConfig(encoder="toy", fingerprint="abc", dim=DIM, **wanted))
+    torch.nn.init.normal_(model.action.weight)  # at first it is zero
+    return model.eval()
 
 
 def frames(*lengths: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:

@@ -193,11 +193,11 @@ def frame_class_sets(world: World, *, rate: float = 2.0) -> NDArray[np.bool_]:
     return held
 
 
-def next_events(world: World) -> list[NextEvent]:
-    """What is to be foreseen (see ``Truth.next_events``)."""
+def next_events(world: World, *, foresight: float = FORESIGHT) -> list[NextEvent]:
+    """What is to be foreseen (see ``Truth.next_events``), ``foresight`` seconds before it starts."""
     found = []
     for event in world.events:
-        cut = round(event.span.start - FORESIGHT, 1)
+        cut = round(event.span.start - foresight, 1)
         scene = world.scenes[world.things[event.subject].scene]
         following = next(each for each in world.events if each.span.start >= cut)
         if cut > scene.span.start and following is event:
