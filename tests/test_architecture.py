@@ -27,7 +27,7 @@ WALLS = {
     "av": ("vlm/video/",),
     "open_clip": ("vlm/encoders/openclip.py",),
     "transformers": ("vlm/encoders/transformers.py", "vlm/models/answerer_hf.py"),
-    "peft": ("train/finetune.py",),
+    "peft": ("vlm/models/finetune.py",),
     "opentimelineio": ("vlm/data/formats/otio.py",),
     "nltk": ("eval/caption_libraries.py",),
     "sacrebleu": ("eval/caption_libraries.py",),

@@ -100,12 +100,21 @@ def _train_clips(given: argparse.Namespace, recipe: Path, threads: int) -> Path:
     from vlm.encoders.registry import load_encoder
     from vlm.train.clip_training import train_clips
 
-    if given.data is None:
-        raise InputError("fine-tuning on clips needs --data FILE: .csv or .jsonl with path, start, end and caption")
     # Under torchrun each rank has a GPU of its own.
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "auto"
     encoder = load_encoder(given.encoder, device=device)
-    train_clips(recipe, given.out, encoder, data=given.data, resume=given.resume, workers=threads, steps=given.steps, seed=given.seed)
+    train_clips(
+        recipe,
+        given.out,
+        encoder,
+        data=given.data,
+        videos=given.videos,
+        resume=given.resume,
+        workers=threads,
+        steps=given.steps,
+        seed=given.seed,
+        mixer=given.mixer,
+    )
     folder: Path = given.out / "model"
     return folder
 

@@ -14,7 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlm.data.formats import epic100
+from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.export import action_of
+from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.plan import event_clip
+from vlm.data.toybox.render import render
+from vlm.data.toybox.vocabulary import VERSION
 from vlm.errors import InputError
+from vlm.eval.instances import relevancies
 from vlm.train.ranks import share
 from vlm.types import Frames, Framing, Span
 
@@ -24,14 +32,43 @@ CHOICE = 2
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A stretch of a video file and the sentence that describes it; ``span`` None is the whole file."""
+    """A stretch of a video file and the sentence that describes it; ``span`` None is the whole file. ``action`` is what the sentence says
+    in classes, where that is known."""
 
     path: Path
     caption: str
     span: Span | None = None
+    action: epic100.Action | None = None
 
     def __str__(self) -> str:
         return f"{str(self.path)!r}" + ("" if self.span is None else f" {self.span}")
+
+    def pixels(self, framing: Framing, count: int) -> NDArray[np.uint8]:
+        """See ``clip_frames``."""
+        return clip_frames(self, framing, count)
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnClip:
+    """A clip of one event of Toybox, drawn when it is asked for; ``path`` is the name of its world."""
+
+    path: Path
+    caption: str
+    action: epic100.Action
+    seed: int
+    number: int
+    split: str
+    span: None = None
+
+    def pixels(self, framing: Framing, count: int) -> NDArray[np.uint8]:
+        """``count`` pictures (count, h, w, 3), in the middles of equal parts."""
+        world = event_clip(self.seed, self.number, split=self.split)
+        if framing.height != framing.width:
+            raise InputError(f"clips of Toybox are squares, and the model reads {framing.height} x {framing.width}")
+        return render(world, (np.arange(count) + 0.5) * world.seconds / count, size=framing.height)
+
+
+AnyClip = Clip | DrawnClip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +77,21 @@ class ClipsConfig:
 
     Attributes:
         batch: clips a batch, of all ranks together. frames: pictures of each clip, in the middles of as many equal parts of it.
-        seed: of their order.
+        seed: of their order; and of the clips of Toybox.
+        worlds: how many clips of Toybox there are, where no captions are given.
         validation: a further file of captions, beside the first one, by which early stop measures (R@1 of clips by caption); "" is none.
     """
 
     batch: int = 32
     frames: int = 8
     seed: int = 0
+    worlds: int = 0
     validation: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "frames"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("batch", 1), ("frames", 1), ("worlds", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +112,7 @@ class ClipBatch:
 class ClipSource:
     """Batches of ``clips``, each once an epoch in an order of its own; what is left of an epoch over whole batches is left out."""
 
-    clips: tuple[Clip, ...]
+    clips: tuple[AnyClip, ...]
     config: ClipsConfig
     framing: Framing
 
@@ -102,20 +141,24 @@ class ClipSource:
         return f"batch {index} with clips {self.numbers(index)}"
 
 
-def batch_of_clips(clips: Sequence[Clip], framing: Framing, frames: int, *, among: Sequence[Clip]) -> ClipBatch:
-    """``clips`` decoded; ``among`` are all of the batch that they are of."""
-    pixels = np.stack([clip_frames(clip, framing, frames) for clip in clips])
+def batch_of_clips(clips: Sequence[AnyClip], framing: Framing, frames: int, *, among: Sequence[AnyClip]) -> ClipBatch:
+    """``clips`` decoded or drawn; ``among`` are all of the batch that they are of."""
+    pixels = np.stack([clip.pixels(framing, frames) for clip in clips])
     return ClipBatch(torch.from_numpy(pixels), tuple(clip.caption for clip in clips), torch.from_numpy(may_be_true(among)))
 
 
-def may_be_true(clips: Sequence[Clip]) -> NDArray[np.bool_]:
-    """Which captions (n, n) may be true of which clips: the same words, or overlapping stretches of one file. A clip's own are."""
+def may_be_true(clips: Sequence[AnyClip]) -> NDArray[np.bool_]:
+    """Which captions (n, n) may be true of which clips: the same words, overlapping stretches of one file, or the same verb and nouns by
+    their classes. A clip's own are."""
     said = np.array([" ".join(clip.caption.casefold().split()) for clip in clips])
     files = np.array([os.fspath(clip.path) for clip in clips])
     starts = np.array([0.0 if clip.span is None else clip.span.start for clip in clips])
     ends = np.array([np.inf if clip.span is None else clip.span.end for clip in clips])
     overlaps = (starts[:, None] < ends[None, :]) & (starts[None, :] < ends[:, None])
     found: NDArray[np.bool_] = (said[:, None] == said[None, :]) | ((files[:, None] == files[None, :]) & overlaps)
+    actions = [clip.action for clip in clips if clip.action is not None]
+    if len(actions) == len(clips):
+        found |= relevancies(actions, actions) == 1
     return found
 
 
@@ -155,13 +198,49 @@ def clip_frames(clip: Clip, framing: Framing, count: int) -> NDArray[np.uint8]:
     return np.stack([rows[place] for place in nearest])
 
 
-def read_clips(file: Path) -> tuple[Clip, ...]:
-    """The clips of a ``.csv`` or ``.jsonl`` file of captions (vlm.data.formats.own); paths are relative to its folder.
+def drawn_clips(config: ClipsConfig, *, split: str = "train") -> tuple[DrawnClip, ...]:
+    """Clips of Toybox with the shortest of their captions.
+
+    Raises:
+        InputError: the config has none.
+    """
+    if not config.worlds:
+        raise InputError("this recipe draws no clips (worlds in [data]): it needs --data FILE with captions of your own")
+    clips = []
+    for number in range(config.worlds):
+        world = event_clip(config.seed, number, split=split)
+        (event,) = world.events
+        caption = event_caption(event, Dice(VERSION, "captions", world.name, event.id), detail="short")
+        clips.append(DrawnClip(Path(world.name), caption, action_of(event, caption), config.seed, number, split))
+    return tuple(clips)
+
+
+def read_narrated(file: Path, videos: Path) -> tuple[Clip, ...]:
+    """The clips of narrations of EPIC-KITCHENS-100; ``videos`` is the folder of the files, named by the ids of the videos.
+
+    Raises:
+        InputError: the file breaks its format, holds no narration with its action, or a video is missing.
+    """
+    from vlm.train.suite_files import files_of
+
+    rows = [(row, row.action) for row in epic100.read_narrations(file).rows if row.action is not None]
+    if not rows:
+        raise InputError(f"{str(file)!r} holds no narration with its action: the test split of EPIC-KITCHENS has none")
+    paths = dict(zip(ids := sorted({row.video_id for row, _ in rows}), files_of(videos, ids), strict=True))
+    return tuple(Clip(paths[row.video_id], action.narration, row.window.span, action) for row, action in rows)
+
+
+def read_clips(file: Path, videos: Path | None = None) -> tuple[Clip, ...]:
+    """The clips of a ``.csv`` or ``.jsonl`` file of captions (vlm.data.formats.own), whose paths are relative to its folder; or with
+    ``videos`` those of ``read_narrated``.
 
     Raises:
         InputError: the file breaks a rule, names a video that is not there, or holds nothing.
     """
     from vlm.data.formats.own import read_captions
+
+    if videos is not None:
+        return read_narrated(file, videos)
 
     clips = tuple(Clip(file.parent / row.path, row.caption, row.span) for row in read_captions(file))
     missing = sorted({str(clip.path) for clip in clips if not clip.path.is_file()})

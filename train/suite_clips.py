@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm.data.formats import activitynet_detection, epic100
+from vlm.data.formats import activitynet_detection
 from vlm.data.toybox.plan import event_clip
 from vlm.data.toybox.render import render
 from vlm.data.toybox.truth import classes_of, label_of
@@ -21,7 +21,7 @@ from vlm.data.toybox.world import World
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
 from vlm.models.suite.clip_classes import ClipReading
-from vlm.train.clips_source import Clip, clip_frames
+from vlm.train.clips_source import Clip, read_narrated
 from vlm.train.ranks import share
 from vlm.train.suite import OwnFiles
 from vlm.train.suite_data import SuiteDataConfig
@@ -92,7 +92,7 @@ class FileClips:
 
     def pixels(self, number: int, reads: ClipReading, random: np.random.Generator | None) -> NDArray[np.uint8]:
         """As Clips, but always in the middles of equal parts; raises as ``clip_frames``."""
-        return clip_frames(self.clips[number], reads.framing, reads.num_frames)
+        return self.clips[number].pixels(reads.framing, reads.num_frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,18 +196,14 @@ def _actions(files: OwnFiles) -> FileClips:
 
 
 def _narrations(files: OwnFiles) -> FileClips:
-    rows = [(row, row.action) for row in epic100.read_narrations(files.annotations).rows if row.action is not None]
-    if not rows:
-        raise InputError(f"{str(files.annotations)!r} holds no narration with its action: the test split of EPIC-KITCHENS has none")
-    verbs, nouns = (
-        _named_classes({getattr(action, f"{kind}_class"): getattr(action, kind) for _, action in rows}) for kind in ("verb", "noun")
-    )
-    paths = dict(zip(ids := sorted({row.video_id for row, _ in rows}), files_of(files.videos, ids), strict=True))
+    clips = read_narrated(files.annotations, files.videos)
+    actions = [clip.action for clip in clips if clip.action is not None]
+    verbs, nouns = (_named_classes({getattr(one, f"{kind}_class"): getattr(one, kind) for one in actions}) for kind in ("verb", "noun"))
     return FileClips(
-        tuple(Clip(paths[row.video_id], action.narration, row.window.span) for row, action in rows),
-        tuple(row.narration_id for row, _ in rows),
+        clips,
+        tuple(map(str, clips)),
         (*(f"verb:{name}" for name in verbs.values()), *(f"noun:{name}" for name in nouns.values())),
-        np.array([[list(verbs).index(action.verb_class), list(nouns).index(action.noun_class)] for _, action in rows], dtype=np.int64),
+        np.array([[list(verbs).index(one.verb_class), list(nouns).index(one.noun_class)] for one in actions], dtype=np.int64),
     )
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from vlm.models.suite.clip_classes import class_groups
 from vlm.models.suite.recognition import Recognizer
 from vlm.models.suite.rows import wide
+from vlm.models.suite.vim_weights import load_vim
 from vlm.train.suite import Task
 from vlm.train.suite_clips import ClipDataConfig, ClipLabelSource, Clips, LabelledClips, clips_of_files, toybox_classes, toybox_clips
 
@@ -37,8 +38,10 @@ def source_of(clips: Clips, data: ClipDataConfig, model: Any, *, seed: int) -> C
     return ClipLabelSource(clips, model.reading, data.batch, seed)
 
 
-def nothing_to_prepare(model: Any, clips: Clips) -> None:
-    """Pixels have the spread that their normalisation gives them."""
+def begin(model: Any, clips: Clips) -> None:
+    """Let a ViViM begin with Vim's weights, where its config names a file; raises as ``load_vim``."""
+    if model.config.weights:
+        load_vim(model.tower, model.config.weights)
 
 
 TASK = Task(
@@ -49,5 +52,5 @@ TASK = Task(
     classes=toybox_classes,
     source=source_of,
     data=ClipDataConfig,
-    prepare=nothing_to_prepare,
+    prepare=begin,
 )

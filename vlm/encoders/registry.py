@@ -6,6 +6,7 @@ openclip:local-dir:FOLDER     open_clip_config.json beside its weights
 hf:ORG/NAME, hf:FOLDER        a dual encoder of transformers         hf:google/siglip2-base-patch16-224
 pocket                        the small encoder in this package: it knows the drawn world of Toybox, not the real one
 pocket:FOLDER                 one of your own training: python -m vlm.train pocket
+clips:FOLDER                  a dual encoder of clips of your own training: python -m vlm.train clip-finetune, suite-mir
 NAME                          an installed plug-in: entry point of the group vlm.encoders
 python:MODULE:FACTORY         a plug-in of yours; also python:path/to/file.py:FACTORY
 """
@@ -24,7 +25,7 @@ __all__ = ["DEFAULT_ENCODER", "checked", "installed_plugins", "load_encoder", "r
 DEFAULT_ENCODER = "openclip:ViT-B-32/datacomp_xl_s13b_b90k"
 FORMS = (
     "openclip:MODEL/TAG, openclip:hf-hub:ORG/NAME, openclip:local-dir:FOLDER, hf:ORG/NAME, hf:FOLDER, pocket (knows Toybox only), "
-    "pocket:FOLDER, python:MODULE:FACTORY, python:FILE.py:FACTORY, or the name of an installed plug-in"
+    "pocket:FOLDER, clips:FOLDER, python:MODULE:FACTORY, python:FILE.py:FACTORY, or the name of an installed plug-in"
 )
 
 
@@ -53,6 +54,10 @@ def load_encoder(spec: str, *, device: str = "auto", precision: str = "auto", of
         from vlm.encoders.pocket import load_pocket
 
         return load_pocket(spec, device=device, precision=precision)
+    if kind == "clips" and rest:
+        from vlm.encoders.clips import load_clips
+
+        return load_clips(spec, device=device, offline=offline)
     if kind == "python" and rest:
         return load_python(spec, device=device)
     if not colon and spec in installed_plugins():

@@ -142,7 +142,8 @@ class _PatchTime(nn.Module):
         """Tokens (b * t, tokens, width), or maps (b * t, width, h, w)."""
         if tokens.ndim == 4:
             places = self._mixed(tokens.flatten(2).transpose(1, 2), num_frames)
-            return places.transpose(1, 2).reshape(tokens.shape).contiguous(memory_format=torch.channels_last)
+            maps: Tensor = places.transpose(1, 2).reshape(tokens.shape).contiguous(memory_format=torch.channels_last)
+            return maps
         first, patches = tokens[:, : self.class_tokens], tokens[:, self.class_tokens :]
         return torch.cat([first, self._mixed(patches, num_frames)], dim=1)
 
@@ -152,7 +153,8 @@ class _PatchTime(nn.Module):
         b = n // num_frames
         over_time = patches.reshape(b, num_frames, places, width).transpose(1, 2).reshape(b * places, num_frames, width)
         mixed = self.mixer(self.norm(over_time)).reshape(b, places, num_frames, width).transpose(1, 2).reshape(n, places, width)
-        return patches + torch.tanh(self.gate) * mixed.to(patches.dtype)
+        seen: Tensor = patches + torch.tanh(self.gate) * mixed.to(patches.dtype)
+        return seen
 
 
 def _first_norm(block: nn.Module, number: int) -> nn.LayerNorm:

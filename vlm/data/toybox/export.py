@@ -261,9 +261,22 @@ def _action_video(video: _Video) -> activitynet_detection.ActionVideo:
     )
 
 
-def _narration(video: _Video, event: Event, *, rate: float) -> epic100.Narration:
+def action_of(event: Event, narration: str) -> epic100.Action:
+    """An event as EPIC-KITCHENS tells one: the verb is its action, the nouns are the shapes of what acts and of its target."""
     nouns = (event.look.shape,) if event.target_look is None else (event.look.shape, event.target_look.shape)
     classes = tuple(SHAPES.index(noun) for noun in nouns)
+    return epic100.Action(
+        narration=narration,
+        verb=event.action,
+        verb_class=tuple(ACTIONS).index(event.action),
+        noun=nouns[0],
+        noun_class=classes[0],
+        nouns=nouns,
+        noun_classes=classes,
+    )
+
+
+def _narration(video: _Video, event: Event, *, rate: float) -> epic100.Narration:
     first = int(event.span.start * rate) + 1
     return epic100.Narration(
         narration_id=f"{video.id}_{event.id}",
@@ -272,15 +285,7 @@ def _narration(video: _Video, event: Event, *, rate: float) -> epic100.Narration
         narration_seconds=event.span.start,
         window=Window.of(event.span),
         frames=(first, max(first, int(event.span.end * rate))),
-        action=epic100.Action(
-            narration=video.truth.captions[event.id][0],
-            verb=event.action,
-            verb_class=tuple(ACTIONS).index(event.action),
-            noun=nouns[0],
-            noun_class=classes[0],
-            nouns=nouns,
-            noun_classes=classes,
-        ),
+        action=action_of(event, video.truth.captions[event.id][0]),
     )
 
 

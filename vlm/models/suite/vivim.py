@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from vlm.errors import InputError
 from vlm.models.suite.checks import check_at_least
+from vlm.models.suite.clip_classes import ClipReading
 from vlm.ssm.stack import MixerConfig, MixerName, StackConfig, check_word
+from vlm.types import Framing
 
+# Of the pictures of ImageNet, by which Vim's weights were trained.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # How far apart positions are at first, as Vim's.
 FIRST_SPREAD = 0.02
 Size = Literal["tiny", "small"]
@@ -35,6 +39,7 @@ class ViViMConfig:
         width: of the tokens. mixer: what carries information through the sequence.
         d_state, expand: of mamba, vim and dbm. num_heads, ffn_expand: of attention, which has a feed-forward of that width.
         drop_path: share of items whose last layer is left out in training; it rises evenly from 0 at the first.
+        weights: a file of Vim's weights with which training begins; "" is none.
     """
 
     image_size: int = 224
@@ -49,6 +54,7 @@ class ViViMConfig:
     num_heads: int | None = None
     ffn_expand: float = 4.0
     drop_path: float = 0.0
+    weights: str = ""
 
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
@@ -56,6 +62,11 @@ class ViViMConfig:
         for whole, part in (("image_size", "patch"), ("num_frames", "tubelet")):
             if getattr(self, whole) % getattr(self, part):
                 raise InputError(f"{whole} must be a multiple of {part}, got {getattr(self, whole)} and {getattr(self, part)}")
+
+    @property
+    def reading(self) -> ClipReading:
+        """How it reads clips."""
+        return ClipReading(self.num_frames, Framing(height=self.image_size, width=self.image_size))
 
     @property
     def side(self) -> int:
@@ -100,9 +111,14 @@ def sized(size: Size, *, mixer: MixerName = "vim", **changes: Any) -> ViViMConfi
 class ViViM(nn.Module):
     """Clips to vectors of ``width`` numbers, not normalised."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: ViViMConfig) -> None:
         super().__init__()
         self.config = config
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, 255 * torch.tensor(values)[:, None, None], persistent=False)
         kernel = (config.tubelet, config.patch, config.patch)
         self.patch_embed = nn.Conv3d(3, config.width, kernel, stride=kernel)
         self.class_token = nn.Parameter(torch.empty(config.width))
@@ -132,6 +148,16 @@ class ViViM(nn.Module):
         mixed = self.stack(tokens.reshape(b, s * places, width)).reshape(b, s, places, width)
         class_tokens: Tensor = mixed[:, :, middle]
         return class_tokens
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """What ``forward`` reads (b, t, 3, h, w) of clips (b, t, h, w, 3) uint8, on the device of the model.
+
+        Raises:
+            InputError: another type or shape.
+        """
+        if pixels.dtype != torch.uint8 or pixels.ndim != 5 or pixels.shape[-1] != 3:
+            raise InputError(f"clips must be uint8 (b, t, h, w, 3), got {pixels.dtype} {tuple(pixels.shape)}")
+        return (pixels.to(self.mean.device).permute(0, 1, 4, 2, 3).to(self.mean.dtype) - self.mean) / self.std
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """What goes into the layers (b, s, places, width): patches row by row, the class token in their middle, positions added."""

@@ -1,83 +1,110 @@
-"""A dual encoder for clips: its towers, temporal adapters inside the vision tower, and a linear head on either side.
+"""A dual encoder for clips: the towers of an encoder with temporal adapters inside the vision tower, or a ViViM in its place; and a linear
+head on either side.
 
-A new one gives CLIP's mean pooling: gates and LoRA are zero, and heads are the identity.
+A new one without ViViM gives CLIP's mean pooling: gates and LoRA are zero, and heads are the identity.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlm.encoders.base import Encoder, TowerAccess
+from vlm.encoders.base import Encoder, TowerAccess, Window
 from vlm.errors import CheckpointUnusable, EncoderMismatch, InputError
+from vlm.models.finetune import FinetuneConfig, OpenTowers, told_parameters
+from vlm.models.suite.vivim import ViViM, ViViMConfig
 from vlm.models.tower_adapter import TowerAdapter, TowerAdapterConfig
-from vlm.train.finetune import FinetuneConfig, OpenTowers, told_parameters
-from vlm.train.recompute import recomputing
+from vlm.ssm.stack import check_word
+from vlm.types import Framing
 
-CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
+CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 2
+VideoTower = Literal["encoder", "vivim"]
+WINDOW = Window(frames=8, seconds=8.0, stride=4.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoTowerConfig(ViViMConfig):
+    """What sees the clips: the encoder's own vision tower, with adapters; or a ViViM, whose numbers the other fields are."""
+
+    kind: VideoTower = "encoder"
+
+    def __post_init__(self) -> None:
+        ViViMConfig.__post_init__(self)
+        check_word("kind", self.kind, get_args(VideoTower))
 
 
 class ClipModel(nn.Module):
-    """Videos and captions to unit vectors in one space. Its parameters are those that ``finetune.mode`` trains; frozen towers stay the
-    encoder's and are in no checkpoint.
+    """Videos and captions to unit vectors in one space. Its parameters are those that ``finetune.mode`` trains, and a ViViM; frozen towers
+    stay the encoder's and are in no checkpoint.
+
+    Args:
+        window: of what clips it is for, when it reads videos by windows.
 
     Raises:
-        InputError: the encoder shows no towers, or they do not fit the mode. BackendUnavailable: LoRA without peft.
+        InputError: the encoder shows no towers, or they do not fit the mode; or a ViViM and another mode than ``heads``, or another number
+            of frames than the window has. BackendUnavailable: LoRA without peft.
     """
 
-    def __init__(self, encoder: Encoder, adapter: TowerAdapterConfig, finetune: FinetuneConfig) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        adapter: TowerAdapterConfig,
+        finetune: FinetuneConfig,
+        *,
+        tower: VideoTowerConfig = VideoTowerConfig(),
+        window: Window = WINDOW,
+    ) -> None:
         super().__init__()
         if not isinstance(encoder, TowerAccess):
             raise InputError(f"encoder {encoder.name!r} shows no towers (TowerAccess): train on its stored vectors instead")
-        self._access: TowerAccess = encoder
+        is_vivim = tower.kind == "vivim"
+        if is_vivim and (finetune.mode != "heads" or tower.num_frames != window.frames):
+            raise InputError(
+                f"a ViViM learns with mode 'heads' (the encoder's text tower stays as it is) and the window's number of frames, got "
+                f"{finetune.mode!r}, and {tower.num_frames} frames for {window.frames}"
+            )
+        self.access: TowerAccess = encoder
+        self.window = window
         self._signature = {
             "format": FORMAT,
             "encoder": encoder.name,
             "fingerprint": encoder.fingerprint,
             "adapter": asdict(adapter),
             "finetune": asdict(finetune),
+            "tower": asdict(tower),
+            "window": asdict(window),
         }
         self.opened = OpenTowers(encoder, finetune)
         self.adapter = None if finetune.mode == "heads" else TowerAdapter(encoder, adapter)
-        self.video_head, self.text_head = (_identity(encoder.dim, encoder.device) for _ in range(2))
+        self.vivim = ViViM(tower).to(encoder.device) if is_vivim else None
+        self.framing: Framing = tower.reading.framing if is_vivim else encoder.preprocessing.framing
+        self.text_head = _identity(encoder.dim, encoder.device)
+        self.video_head = nn.Linear(tower.width, encoder.dim, device=encoder.device) if is_vivim else _identity(encoder.dim, encoder.device)
 
     def encode_video(self, pixels: Tensor) -> Tensor:
-        """Unit vectors (b, d) of clips (b, t, h, w, 3) uint8, framed as the encoder's preprocessing says."""
+        """Unit vectors (b, d) of clips (b, t, h, w, 3) uint8, framed as ``framing`` says."""
+        if self.vivim is not None:
+            return _headed(self.video_head, self.vivim(self.vivim.normalised(pixels)).float())
         b, t = pixels.shape[:2]
-        normalised = self._access.preprocess(pixels.flatten(0, 1))
+        normalised = self.access.preprocess(pixels.flatten(0, 1))
         if self.adapter is None:
-            frames = self._access.forward_frames(normalised).reshape(b, t, -1)
+            frames = self.access.forward_frames(normalised).reshape(b, t, -1)
         else:
             frames = self.adapter.frames(normalised.reshape(b, t, *normalised.shape[1:]))
         return _headed(self.video_head, F.normalize(frames.float(), dim=-1).mean(dim=1))
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (n, d)."""
-        pooled, _, _ = self._access.forward_text(self._access.tokenize(texts))
+        pooled, _, _ = self.access.forward_text(self.access.tokenize(texts))
         return _headed(self.text_head, F.normalize(pooled.float(), dim=-1))
-
-    @contextmanager
-    def recomputing(self) -> Iterator[None]:
-        """While it lasts, the blocks of both towers are computed again in the backward pass."""
-        with ExitStack() as stack:
-            vision, text = self._access.vision_blocks, numbered_blocks(self._access.text)
-            if self.adapter is None:
-                stack.enter_context(recomputing([*vision, *text]))
-            else:
-                stack.enter_context(recomputing(vision, self.adapter.again))
-                stack.enter_context(recomputing(text))
-                if self.adapter.config.residual == "vanilla":  # then adapters stand before the blocks, else inside
-                    stack.enter_context(recomputing(self.adapter.layers))
-            yield
 
     def told_parameters(self) -> str:
         """How many numbers each part learns: a line for people."""
@@ -85,9 +112,10 @@ class ClipModel(nn.Module):
         parts: Iterable[tuple[str, nn.Module]] = (
             ("heads", heads),
             ("adapters", self.adapter or nn.Identity()),
+            ("ViViM", self.vivim or nn.Identity()),
             ("towers", self.opened),
         )
-        return told_parameters(parts, self._access)
+        return told_parameters(parts, self.access)
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors: all that was trained, LoRA as what is added.
@@ -124,9 +152,12 @@ def load_clip_model(folder: Path, encoder: Encoder) -> ClipModel:
 
     try:
         held: dict[str, Any] = json.loads((folder / CONFIG).read_text("utf-8"))
+        if held["format"] != FORMAT:
+            raise ValueError(f"its format is {held['format']}, this vlm reads {FORMAT}")
         adapter, finetune = TowerAdapterConfig(**held["adapter"]), FinetuneConfig(**held["finetune"])
+        tower, window = VideoTowerConfig(**held["tower"]), Window(**held["window"])
         weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, InputError, SafetensorError) as error:
         raise CheckpointUnusable(
             f"{str(folder)!r} holds no model that train wrote ({error}): name the folder 'model' of a training"
         ) from error
@@ -134,7 +165,7 @@ def load_clip_model(folder: Path, encoder: Encoder) -> ClipModel:
         raise EncoderMismatch(
             f"the model in {str(folder)!r} was trained on {held['encoder']!r}, not on {encoder.name!r}: load that encoder for it"
         )
-    model = ClipModel(encoder, adapter, finetune)
+    model = ClipModel(encoder, adapter, finetune, tower=tower, window=window)
     wrong = model.load_state_dict(weights, strict=False)
     if wrong.missing_keys or wrong.unexpected_keys:
         raise CheckpointUnusable(

@@ -16,7 +16,7 @@ from tests.small_models import HFKind, OpenClipKind
 from tests.vlm.encoders.conftest import frames, hf_folder, loaded, one_torch_thread, open_clip_folder  # noqa: F401
 from vlm.encoders.towers import TorchEncoder
 from vlm.errors import BackendUnavailable, InputError
-from vlm.train.finetune import FinetuneConfig, OpenTowers, block_products, told_parameters
+from vlm.models.finetune import FinetuneConfig, OpenTowers, block_products, told_parameters
 from vlm.train.optim import parameter_groups
 
 TEXTS = ["a dog runs on grass", "red car"]
