@@ -27,6 +27,7 @@ from vlm.types import Features, Span
 NUM_STATES = 10  # shown (0 or 1), x, y, radius, sine and cosine of its heading; places in lists: colour, shape, texture, size
 POOL = 8  # batches whose videos are drawn together
 IGNORED = -100  # a target that is not known, as torch's losses spell it
+MENTIONS = 3  # slots that are told what to look for: the first and the second thing that a text says to happen, and what its option says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,8 @@ class Example:
         options: of a choice; empty for others. answer: the right option, or the answer in words; None where there is none.
         is_unseen: whether the video is withheld; see ``unseen``.
         things: numbers, in the video, of the things that the text is about.
+        mentions: of each thing that the text says to happen, in its order, every time it does: which thing, and when in the video; empty
+            where that is not known.
     """
 
     video: int
@@ -59,6 +62,7 @@ class Example:
     answer: str | None = None
     is_unseen: bool = False
     things: tuple[int, ...] = ()
+    mentions: tuple[tuple[tuple[int, Span], ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.options and self.answer not in self.options:
@@ -68,7 +72,7 @@ class Example:
 def unseen(question: Example) -> Example:
     """The question with its video withheld: all that can be learnt of it is what such a question suggests by itself, which is what
     ``Reader.blind`` tells."""
-    return replace(question, is_unseen=True, spans=(), has_moments=False, levels={}, is_true=None, is_answerable=None)
+    return replace(question, is_unseen=True, spans=(), mentions=(), has_moments=False, levels={}, is_true=None, is_answerable=None)
 
 
 def within(example: Example, window: Span) -> Example:
@@ -114,6 +118,7 @@ class Batch:
             is_witnessed: (b,) bool, whether that is known.
         track_states: (v, t, s, NUM_STATES) and track_acts: (v, t, s, n), the same of every thing on screen, by track, s = 0 where nothing
             is known; is_tracked: (v,) bool, whether it is.
+        mentioned: (b, t, MENTIONS, s) 0 or 1, which track does what is mentioned, NaN for what is not known.
         said: (b, q) tokens of the open answer with its end, said_mask: (b, q) bool, all False where there is none.
     """
 
@@ -139,6 +144,7 @@ class Batch:
     track_states: Tensor
     track_acts: Tensor
     is_tracked: Tensor
+    mentioned: Tensor
     said: Tensor
     said_mask: Tensor
 
@@ -183,6 +189,9 @@ class Witness(Protocol):
 
     def tell_all(self, video: int, times: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The same of all things on screen, each at a place of its own: (t, num_tracks, NUM_STATES) and (t, num_tracks, num_acts)."""
+
+    def track_of(self, video: int, thing: int, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The place of a thing (t,), -1 while it is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +336,7 @@ class ExampleSource:
             torch.tensor([one.is_right for one in passes]),
             *self._witnessed(passes, [videos[place[key]] for key in seen], starts),
             *self._tracked(place, videos, starts),
+            self._mentioned(passes, [videos[place[key]] for key in seen], starts),
             said,
             said_mask,
         )
@@ -359,6 +369,25 @@ class ExampleSource:
         states, acts = (padded([torch.from_numpy(part[number]) for part in told])[0] for number in range(2))
         return states, acts, torch.tensor([not is_unseen for _, is_unseen in place])
 
+    def _mentioned(self, passes: Sequence[Pass], videos: Sequence[Features], starts: Mapping[int, float]) -> Tensor:
+        """Which track does what each pass mentions."""
+        found: list[Tensor] = []
+        for one, shown in zip(passes, videos, strict=True):
+            tracks = 0 if self.witness is None or self.sight.name != "all" else self.witness.num_tracks
+            told = np.full((len(shown.times), MENTIONS, tracks), np.nan, np.float32)
+            for slot, said in enumerate(one.mentions()) if self.witness is not None and tracks else ():
+                if said is None:
+                    continue
+                told[:, slot] = 0
+                video = one.example.video
+                times = shown.times + starts.get(video, 0.0)
+                for thing, span in said:
+                    track = self.witness.track_of(video, thing, times)
+                    rows = np.flatnonzero((times >= span.start) & (times < span.end) & (track >= 0))
+                    told[rows, slot, track[rows]] = 1
+            found.append(torch.from_numpy(told))
+        return padded(found)[0]
+
     def describe_batch(self, index: int) -> str:
         """The examples of the batch."""
         return f"batch {index} with examples {self.numbers(index)}"
@@ -382,6 +411,13 @@ class Pass:
     group: int = -1
     is_right: bool = False
     is_open: bool = False
+    option: int | None = None
+
+    def mentions(self) -> list[tuple[tuple[int, Span], ...] | None]:
+        """What each of the first slots should find: times at which things do it; None where that is not known."""
+        said = self.example.mentions[: MENTIONS - 1]
+        found: list[tuple[tuple[int, Span], ...] | None] = [*said, *([None] * (MENTIONS - 1 - len(said)))]
+        return [*found, said[self.option] if self.option is not None and self.option < len(said) else None]
 
 
 def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]:
@@ -391,8 +427,8 @@ def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]
     for group, example in enumerate(examples):
         if example.options and not set(example.options) <= numbers.keys():
             found += [
-                Pass(example, option_text(example.text, option), group=group, is_right=option == example.answer)
-                for option in example.options
+                Pass(example, option_text(example.text, option), group=group, is_right=option == example.answer, option=number)
+                for number, option in enumerate(example.options)
             ]
         elif example.answer is None:
             found.append(Pass(example, example.text))

@@ -21,6 +21,7 @@ from vlm.data.toybox.world import States, World
 from vlm.errors import InputError
 from vlm.train.examples import Example
 from vlm.train.retrieval import Stretch
+from vlm.types import Span
 
 # The closed list: every option of Toybox's questions but those that name events.
 ANSWERS = (*COUNTS, *TIMES_COUNTED, *COLOURS, "before", "after", "yes", "no")
@@ -112,6 +113,13 @@ class WorldWitness:
         states[row, colours[row, thing]] = told[rows[row], thing]
         return states, done
 
+    def track_of(self, video: int, thing: int, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The place of the thing's colour while its scene is on screen."""
+        seen, _, _ = self._look(video)
+        rows = np.round(times * self.frames_per_second).astype(np.int64)
+        colour: NDArray[np.int64] = seen.colour_name_index()[rows, thing]
+        return np.where(seen.scene[rows] == self.worlds[video].things[thing].scene, colour, -1)
+
     def _look(self, video: int) -> tuple[States, NDArray[np.float32], NDArray[np.bool_]]:
         """Of a whole world: its states, the numbers told of each thing (t, k, NUM_STATES), and its acts (t, k, num_acts)."""
         if video in self._seen:
@@ -145,12 +153,13 @@ def world_examples(world: World, video: int) -> Iterator[Example]:
     for query in queries(facts):
         yield query_example(world, query, video)
         if query.twin is not None and query.kind in ("order", "direction"):
-            yield Example(video=video, text=query.twin, kind=query.kind, side="twin", has_moments=True, is_true=False, is_answerable=False)
+            never = {"video": video, "has_moments": True, "is_true": False, "is_answerable": False}
+            yield Example(text=query.twin, kind=query.kind, side="twin", mentions=((),) if query.kind == "direction" else (), **never)
         if query.kind in ("event", "absent"):
             text = dice.choose(NEXT_TEMPLATES).format(one=query.text)
             yield Example(video=video, text=text, kind="answerable", side=str(query.is_true), is_answerable=query.is_true)
     for question in questions(facts):
-        yield question_example(question, video)
+        yield question_example(question, video, mentions_of(world, question))
 
 
 def query_example(world: World, query: Query, video: int) -> Example:
@@ -165,12 +174,34 @@ def query_example(world: World, query: Query, video: int) -> Example:
         has_moments=bool(query.spans) or (not query.is_true and query.kind in ("absent", "order", "direction")),
         levels={second: level for second, level in zip(found.seconds, found.levels, strict=True) if level},
         things=query.things,
+        mentions=mentions_of(world, query),
         is_true=query.is_true,
         is_answerable=query.is_true if query.kind in ("event", "absent") else None,
     )
 
 
-def question_example(question: Question, video: int) -> Example:
+def mentions_of(world: World, said: Query | Question) -> tuple[tuple[tuple[int, Span], ...], ...]:
+    """Of each thing that a text says to happen, in its order, when which thing does it.
+
+    Nothing is known of texts about two events of one thing, and of those about two of which only the whole stretch is known.
+    """
+    spans = said.evidence if isinstance(said, Question) else said.spans
+    happened = [(event.subject, event.span) for event in world.events if event.span in spans]
+    if isinstance(said, Question) and said.kind in ("order", "before/after"):
+        first, second = said.things
+        return () if first == second else tuple(tuple(one for one in happened if one[0] == thing) for thing in (first, second))
+    if isinstance(said, Query) and said.kind in ("order", "negation"):
+        return ()
+    if not spans:
+        never = said.answer == "no" if isinstance(said, Question) else said.kind in ("absent", "direction")
+        return ((),) if never else ()
+    if isinstance(said, Question) and said.kind == "open":
+        spans = spans[:1]  # what comes next is not in the words
+    found = tuple(one for one in happened if one[1] in spans and (not said.things or one[0] in said.things))
+    return (found,) if found else ()
+
+
+def question_example(question: Question, video: int, mentions: tuple[tuple[tuple[int, Span], ...], ...] = ()) -> Example:
     """A question with its answer and its evidence."""
     return Example(
         video=video,
@@ -183,6 +214,7 @@ def question_example(question: Question, video: int) -> Example:
         options=question.options,
         answer=question.answer,
         things=question.things,
+        mentions=mentions,
     )
 
 

@@ -46,6 +46,7 @@ class LossConfig:
     acts: float = 1.0
     track_states: float = 1.0
     track_acts: float = 1.0
+    mentioned: float = 1.0
 
     def __post_init__(self) -> None:
         for name, weight in asdict(self).items():
@@ -58,7 +59,8 @@ class CrossingTraining(nn.Module):
 
     Where more is known of the things in the videos, it must be told too, by maps that are of no use later: by each track how its thing is
     and what it does (``num_acts`` kinds), whatever is said about it; by the frames as they enter the stack how the thing is that the text
-    is about, which is to find it by its name, and as they leave it what it does. A span alone is little to learn all this from.
+    is about, which is to find it by its name, and as they leave it what it does; and by the first slots which track does what the text
+    mentions, and when. A span alone is little to learn all this from.
 
     Raises:
         InputError: the model has no interaction.
@@ -100,6 +102,10 @@ class CrossingTraining(nn.Module):
             losses["acts"] = focal_loss(self.told.acts(fused.leaving), batch.acts.float(), told[..., None].expand_as(batch.acts))
         if self.track_told is not None and bool(tracked.any()):
             losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
+        asked = self._mentioned(batch)
+        if "mentioned" in weights:
+            found = torch.logit(fused.found[:, :, : batch.mentioned.shape[2]].float(), eps=1e-6)
+            losses["mentioned"] = focal_loss(found, batch.mentioned.nan_to_num(), asked)
         if bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
@@ -126,6 +132,12 @@ class CrossingTraining(nn.Module):
         figures = {f"{name} right": weights[name] * figures.get(f"{name} right", zero) for name in CHOSEN if name in weights}
         total = zero + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
         return total, {name: value.detach() for name, value in (losses | figures).items()}
+
+    def _mentioned(self, batch: Batch) -> Tensor:
+        """Which places (b, t, MENTIONS, s) of what was found are told; none where slots are fewer, or tracks are not told."""
+        known = batch.mask[batch.video][..., None, None] & ~batch.mentioned.isnan()
+        enough = self.track_told is not None and self.crossing.interaction.config.slots >= batch.mentioned.shape[2]
+        return known if enough else torch.zeros_like(known)
 
     def _of_tracks(self, told: Told, tracks: Tensor, states: Tensor, acts: Tensor, tracked: Tensor) -> dict[str, Tensor]:
         """What tracks (v, t, s, w) must tell of what is known of them, in the rows ``tracked`` (v, t)."""
@@ -173,6 +185,7 @@ class CrossingTraining(nn.Module):
             "option": len(torch.unique(asked)),
             "states": int(told.sum()),
             "acts": int(batch.acts.sum()),
+            "mentioned": int((self._mentioned(batch) & (batch.mentioned > 0)).sum()),
             "track_states": int(tracked.sum()) if self.track_told is not None else 0,
             "track_acts": int(batch.track_acts[tracked].sum()) if self.track_told is not None else 0,
             "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),

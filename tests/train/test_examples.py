@@ -209,6 +209,67 @@ def test_of_a_text_about_one_thing_that_is_shown_the_batch_tells_how_it_is() -> 
     assert not unknown.is_tracked.any()
 
 
+def test_what_a_text_mentions_is_what_happens_in_the_order_of_its_words() -> None:
+    worlds = worlds_of(3, 12, split="train")
+    seen: Counter[str] = Counter()
+    for number, world in enumerate(worlds):
+        doing = {(event.subject, event.span): event for event in world.events}
+        for one in world_examples(world, number):
+            seen[f"{one.kind} {len(one.mentions)}"] += 1
+            assert all(said in doing for slot in one.mentions for said in slot)
+            if one.kind in ("before_after", "first") and one.mentions:
+                first, second = (min(span.start for _, span in slot) for slot in one.mentions)
+                if one.kind == "before_after":
+                    assert one.answer == ("before" if first < second else "after")
+                else:
+                    earlier = any(word in one.text for word in ("happens first", "comes first"))
+                    assert one.options.index(one.answer or "") == int((first < second) != earlier)
+            if one.kind == "how_many" and one.mentions:
+                (slot,) = one.mentions
+                number_of = len(slot) if one.things else len({thing for thing, _ in slot})
+                assert one.answer == (("once", "twice") if one.things else ("one", "two", "three"))[number_of - 1]
+            if one.kind == "absent":
+                assert one.mentions == ((),)
+            if one.kind == "event":
+                assert {span for _, span in one.mentions[0]} <= set(one.spans)
+                assert len(one.mentions[0]) >= 1
+    assert {"before_after 2", "first 2", "event 1", "absent 1", "yes_no 1", "negation 0", "order 0"} <= seen.keys()
+
+
+def test_slots_are_told_which_track_does_what_is_mentioned_and_when() -> None:
+    worlds = worlds_of(3, 12, split="train")
+    features = []
+    for world in worlds:
+        times = np.arange(0, world.seconds, 0.5)
+        features.append(Features(np.ones((len(times), 3), np.float32), times, world.seconds))
+    drawn = [one for number, world in enumerate(worlds) for one in world_examples(world, number)]
+    kept = [next(one for one in drawn if one.kind == kind and one.mentions) for kind in ("first", "event", "absent", "how_many")]
+    kept.append(next(one for one in drawn if one.kind == "negation"))
+    bank = TextBank(Encoder(), texts_of(kept, ANSWERS))  # type: ignore[arg-type]
+    witness = WorldWitness(worlds, 2.0)
+    made = ExampleSource(kept, features, bank, 5, {one.kind: 1.0 for one in kept}, answers=ANSWERS, codec=Codec(), witness=witness)
+    for windows in ({}, {kept[1].video: Span(2.0, 14.0)}):
+        batch = made.batch_of(kept, windows=windows)
+        passes = [(kept[0], 0), (kept[0], 1), *((one, None) for one in kept[1:])]
+        for row, (one, option) in enumerate(passes):
+            said = [*one.mentions, *([None] * (2 - len(one.mentions))), None if option is None else one.mentions[option]]
+            start = windows[one.video].start if one.video in windows else 0.0
+            seen = states(worlds[one.video], features[one.video].times)
+            times = batch.times[batch.video[row]][batch.mask[batch.video[row]]].numpy() + start
+            for slot, events in enumerate(said):
+                told = batch.mentioned[row, : len(times), slot].numpy()
+                if events is None:
+                    assert np.isnan(told).all()
+                    continue
+                expected = np.zeros_like(told)
+                for thing, span in events:
+                    for place, time in enumerate(times):
+                        if span.start <= time < span.end:
+                            expected[place, seen.colour_name_index()[round(time * 2), thing]] = 1
+                np.testing.assert_array_equal(told, expected)
+    assert float((made.batch_of(kept[:1]).mentioned == 1).sum()) > 10
+
+
 WINDOW = Span(2.0, 5.0)
 
 
