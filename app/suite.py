@@ -46,8 +46,8 @@ SuiteEncoderOption = Annotated[
 ]
 
 
-class ReadsFrames(Protocol):
-    """What a config says of the frames that its model reads."""
+class NeedsEncoder(Protocol):
+    """What a config says of the encoder that its model needs."""
 
     @property
     def encoder(self) -> str:
@@ -56,6 +56,10 @@ class ReadsFrames(Protocol):
     @property
     def fingerprint(self) -> str:
         """The encoder's fingerprint."""
+
+
+class ReadsFrames(NeedsEncoder, Protocol):
+    """What a config says of the frames that its model reads."""
 
     @property
     def frames_per_second(self) -> float:
@@ -98,12 +102,17 @@ def open_recogniser(model: str, *, encoder: str | None, device: str) -> Recognis
     """The recogniser of clips in the folder, or of the hub, on the device.
 
     Raises:
-        WeightsUnavailable: there is no such model.
+        WeightsUnavailable: there is no such model. Of one that stands on an encoder's tower, others as ``read_footage``.
     """
     from vlm.encoders.device import resolve_device
+    from vlm.models.suite.folder import kind_of
     from vlm.models.suite.recognition import Recognizer
+    from vlm.models.suite.timemamba import TimeMamba
 
-    return Recognizer.from_pretrained(model).to(resolve_device(device))
+    if kind_of(model) != TimeMamba.kind:
+        return Recognizer.from_pretrained(model).to(resolve_device(device))
+    held = TimeMamba.from_pretrained(model)
+    return held.open(_encoder_of(held.config, encoder, device)).eval()
 
 
 def model_and_footage(kind: type[M], model: str, video: str, *, library: str | None, encoder: str | None, device: str) -> tuple[M, Footage]:
@@ -180,7 +189,7 @@ def read_footage(config: ReadsFrames, video: str, *, library: str | None, encode
         return held.footage_at(video, sampling)
 
 
-def _encoder_of(config: ReadsFrames, named: str | None, device: str) -> Encoder:
+def _encoder_of(config: NeedsEncoder, named: str | None, device: str) -> Encoder:
     from vlm.encoders.registry import load_encoder, reopens_by_itself
     from vlm.errors import UnknownEncoder
     from vlm.models.suite.folder import check_encoder

@@ -33,10 +33,20 @@ batch = 2
 steps = 3
 """
 
+TOWER_RECIPE = """task = "timemamba"
+[model]
+num_frames = 2
+d_state = 4
+[data]
+batch = 2
+[loop]
+steps = 2
+"""
+
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rendered videos with their annotations, and two models that were trained on them: ``labels`` and ``verbs``."""
+    """Rendered videos with their annotations, and models that were trained on them: ``labels``, ``verbs``, ``tower``."""
     folder = tmp_path_factory.mktemp("recognize") / "toys"
     worlds = [make_world(3, number, seconds=SECONDS, num_events=1) for number in range(4)]
     rendered = render_worlds(folder, worlds, size=64, frame_rate=4)
@@ -45,6 +55,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, data in (("labels", "activitynet_detection/activity_net.json"), ("verbs", "epic100/EPIC_100_train.csv")):
         words = [folder / "recipe.toml", "--out", folder / name, "--data", folder / "annotations" / data, "--videos", folder / "videos"]
         assert main([*map(str, words), "--threads", str(torch.get_num_threads())]) == 0
+    (folder / "tower.toml").write_text(TOWER_RECIPE)
+    words = [folder / "tower.toml", "--out", folder / "tower", "--data", folder / "annotations" / data, "--videos", folder / "videos"]
+    assert main([*map(str, words), "--threads", str(torch.get_num_threads())]) == 0
     return folder
 
 
@@ -86,6 +99,13 @@ def test_files_hold_the_likeliest_label_of_each_window(vlm: Vlm, clips: Path, tm
     vlm(*words, "--format", "vtt", "-o", tmp_path / "vtt")
     (file,) = (tmp_path / "vtt").iterdir()
     assert [cue.query for cue in read_webvtt(file)] == best
+
+
+def test_a_model_on_an_encoders_tower_opens_that_encoder_and_no_other(vlm: Vlm, clips: Path, blocks: str):
+    rows = vlm("recognize", video(clips), "--model", clips / "tower/model", "-k", 1, "--device", "cpu").rows()
+    assert [row[3].partition(":")[0] for row in rows] == ["verb", "noun"]
+    done = vlm("recognize", video(clips), "--model", clips / "tower/model", "--encoder", blocks, code=ExitCode.ERROR)
+    assert "made for the encoder 'pocket'" in done.err
 
 
 def test_what_cannot_be_recognised_is_told(vlm: Vlm, clips: Path, tmp_path: Path):

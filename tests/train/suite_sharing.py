@@ -21,6 +21,7 @@ def made(name: str) -> tuple[nn.Module, SharedSource]:
     videos = toy.videos(8)
     torch.manual_seed(0)
     model = task.build(task.section(**{**toy.model, **toy.steady}), videos.classes, ToyEncoder(), data)  # type: ignore[arg-type]
+    task.prepare(model, videos)
     return task.training(model), task.source(videos, data, model, seed=0)
 
 

@@ -8,19 +8,75 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from vlm.data.action_names import action_name
+from vlm.encoders.base import Preprocessing
 from vlm.models.suite.clip_classes import ClipReading
 from vlm.train.suite_data import LabelledRows, LabelledVideos, TimedLabel
 from vlm.train.suite_deeds import Deed, DeedVideos, Onset
-from vlm.types import Features, Span
+from vlm.train.suite_timemamba import SeenClips
+from vlm.types import Features, Framing, Span
 
 CLASSES = ("nothing", "run", "jump")
 DIM = 8
+TOWER = 12
+
+
+class ToyBlock(nn.Module):
+    """A block of a vision tower: what stands after its norm is what an adapter changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.map = nn.LayerNorm(TOWER), nn.Linear(TOWER, TOWER)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens + torch.tanh(self.map(self.norm(tokens)))
+
+
+class ToyTower(nn.Module):
+    """Pictures of 16 x 16 to vectors: four patches behind a class token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.project = nn.Conv2d(3, TOWER, 8, stride=8), nn.Linear(TOWER, DIM)
+        self.blocks = nn.ModuleList([ToyBlock() for _ in range(2)])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        tokens = self.patches(pixels).flatten(2).transpose(1, 2)
+        tokens = torch.cat([torch.zeros_like(tokens[:, :1]), tokens], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        projected: Tensor = self.project(tokens.mean(dim=1))
+        return projected
 
 
 class ToyEncoder:
-    name, fingerprint, dim = "toy", "abc", DIM
+    """An encoder whose vectors come from elsewhere; it has a vision tower for those that see by it, and no text tower."""
+
+    name, fingerprint, dim, device = "toy", "abc", DIM, "cpu"
+    preprocessing = Preprocessing(Framing(height=16, width=16))
+    text = nn.Identity()
+
+    def __init__(self) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.vision = ToyTower().eval()
+        self.vision_blocks = tuple(self.vision.blocks)
+
+    def preprocess(self, frames: Tensor) -> Tensor:
+        return (frames.permute(0, 3, 1, 2).float() - 128) / 64
+
+    def forward_frames(self, pixels: Tensor) -> Tensor:
+        vectors: Tensor = self.vision(pixels)
+        return vectors
+
+    def tokenize(self, texts: Any) -> Tensor:
+        raise NotImplementedError
+
+    def forward_text(self, tokens: Tensor) -> Any:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -125,6 +181,10 @@ def toy_clips(count: int, seed: int = 0) -> ToyClips:
     return ToyClips(np.random.default_rng(seed).integers(2, size=(count, 1)))
 
 
+def toy_seen_clips(count: int, seed: int = 0) -> SeenClips:
+    return SeenClips(toy_clips(count, seed), ToyEncoder())
+
+
 @dataclass(frozen=True)
 class Toy:
     """A task in the small: its section [model], its videos, and what would draw other numbers on each rank set to 0."""
@@ -158,4 +218,5 @@ TOYS = {
         toy_deeds,
         {"dropout": 0.0},
     ),
+    "timemamba": Toy({"num_frames": 4, "d_state": 4}, toy_seen_clips),
 }

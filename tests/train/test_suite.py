@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_the_shipped_recipe_is_complete(name: str):
     made = read_recipe(path, task.sections)
     data = made["data"]
     model = task.build(made["model"], task.classes(data), ToyEncoder(), data)  # type: ignore[arg-type]
-    assert model.config.width == made["model"].width
+    assert {one.name: getattr(model.config, one.name) for one in fields(made["model"])} == asdict(made["model"])
 
 
 def test_every_task_of_a_recipe_is_tested_here():

@@ -87,6 +87,12 @@ def check_encoder(name: str, fingerprint: str, encoder: Encoder) -> None:
         )
 
 
+def kind_of(name: Path | str, *, offline: bool = False) -> str:
+    """The kind of the model in a folder or a repository of the hub; raises WeightsUnavailable where there is none."""
+    path = find_folder(name, offline=offline) / CONFIG
+    return str(read_json(path).get("kind", ""))
+
+
 def read_model(name: Path | str, kind: str, config: type[C], build: Callable[[C], M], *, offline: bool = False) -> M:
     """The model of a kind in a folder, or of a repository ``owner/name`` of the Hugging Face hub; float32, on the CPU, for use.
 
