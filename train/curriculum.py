@@ -82,8 +82,9 @@ class SceneSource:
             told = self.witness.tell_all(number, times)
             late = random.random() * self.latest_clock - start
             parts.append(tuple(torch.from_numpy(part) for part in (shown.vectors[rows], times + late, *told)))
-        frames, times, states, acts = (padded([part[place] for part in parts]) for place in range(4))
-        return Scenes(frames[0], times[0], frames[1], states[0], acts[0])
+        (frames, mask), *others = (padded([part[place] for part in parts]) for place in range(4))
+        seconds, states, acts = (other for other, _ in others)
+        return Scenes(frames, seconds, mask, states, acts)
 
     def describe_batch(self, index: int) -> str:
         """The videos of the batch."""
@@ -128,8 +129,8 @@ class GlimpseSource:
             told.append(states[row])
             tracked.append(self.witness.tell_all(example.video, shown.times[row : row + 1])[0][0])
         words = self.bank.words(texts)
-        states, track_states, vectors = (torch.from_numpy(np.stack(part)) for part in (told, tracked, frames))
-        return Glimpses(words, vectors, torch.tensor(times), states, track_states)
+        vectors, known, tracks = (torch.from_numpy(np.stack(part)) for part in (frames, told, tracked))
+        return Glimpses(words, vectors, torch.tensor(times), known, tracks)
 
     def describe_batch(self, index: int) -> str:
         """The examples of the batch."""

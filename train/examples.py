@@ -373,16 +373,15 @@ class ExampleSource:
         """Which track does what each pass mentions."""
         found: list[Tensor] = []
         for one, shown in zip(passes, videos, strict=True):
-            tracks = 0 if self.witness is None or self.sight.name != "all" else self.witness.num_tracks
-            told = np.full((len(shown.times), MENTIONS, tracks), np.nan, np.float32)
-            for slot, said in enumerate(one.mentions()) if self.witness is not None and tracks else ():
-                if said is None:
+            witness, video = self.witness if self.sight.name == "all" else None, one.example.video
+            told = np.full((len(shown.times), MENTIONS, 0 if witness is None else witness.num_tracks), np.nan, np.float32)
+            times = shown.times + starts.get(video, 0.0)
+            for slot, said in enumerate(one.mentions()):
+                if witness is None or said is None:
                     continue
                 told[:, slot] = 0
-                video = one.example.video
-                times = shown.times + starts.get(video, 0.0)
                 for thing, span in said:
-                    track = self.witness.track_of(video, thing, times)
+                    track = witness.track_of(video, thing, times)
                     rows = np.flatnonzero((times >= span.start) & (times < span.end) & (track >= 0))
                     told[rows, slot, track[rows]] = 1
             found.append(torch.from_numpy(told))

@@ -153,8 +153,16 @@ def world_examples(world: World, video: int) -> Iterator[Example]:
     for query in queries(facts):
         yield query_example(world, query, video)
         if query.twin is not None and query.kind in ("order", "direction"):
-            never = {"video": video, "has_moments": True, "is_true": False, "is_answerable": False}
-            yield Example(text=query.twin, kind=query.kind, side="twin", mentions=((),) if query.kind == "direction" else (), **never)
+            yield Example(
+                video=video,
+                text=query.twin,
+                kind=query.kind,
+                side="twin",
+                has_moments=True,
+                is_true=False,
+                is_answerable=False,
+                mentions=((),) if query.kind == "direction" else (),
+            )
         if query.kind in ("event", "absent"):
             text = dice.choose(NEXT_TEMPLATES).format(one=query.text)
             yield Example(video=video, text=text, kind="answerable", side=str(query.is_true), is_answerable=query.is_true)

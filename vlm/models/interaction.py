@@ -130,7 +130,9 @@ class Interaction(nn.Module):
         self.time = TimeEmbedding(config.width)
         self.place = TimeEmbedding(config.width)
         self.text_stack = config.stack_config(config.text_layers).build() if config.text_layers else None
-        self.tracks, self.before, self.after = (part(config) if config.slots else None for part in (Tracks, Lookup, Pairing))
+        self.tracks = Tracks(config) if config.slots else None
+        self.before = Lookup(config) if config.slots else None
+        self.after = Pairing(config) if config.slots else None
         self.stack = config.stack_config(config.num_layers).build()
 
     def watch(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Watched:
@@ -151,7 +153,8 @@ class Interaction(nn.Module):
             none = tokens.new_zeros(*tokens.shape[:2], 0, 0)
             return Watched(tokens, none, none, mask)
         tracks = self.tracks(frames, mask if self.config.exact_masks else None)
-        return Watched(tokens, tracks, self.before.see(tracks), mask)
+        seen: Tensor = self.before.see(tracks)
+        return Watched(tokens, tracks, seen, mask)
 
     def enter(self, tokens: Tensor, text_mask: Tensor, watched: Watched) -> tuple[Tensor, Tensor, Tensor]:
         """Words (b, q, width) and frames (b, t, width) as they enter the stack, and what was found (b, t, slots, tracks); arguments and
@@ -211,12 +214,12 @@ class Tracks(nn.Module):
 
     def forward(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         """(b, t, tracks, track_width) of frames (b, t, video_dim)."""
-        parts = self.part(frames).unflatten(-1, self.shape)
+        parts: Tensor = self.part(frames).unflatten(-1, self.shape)
         if self.stack is None:
             return parts
         along = parts.transpose(1, 2).flatten(0, 1)  # (b * tracks, t, track_width)
-        followed = self.stack(along, None if mask is None else mask.repeat_interleave(self.shape[0], dim=0))
-        return followed.unflatten(0, (-1, self.shape[0])).transpose(1, 2)
+        followed: Tensor = self.stack(along, None if mask is None else mask.repeat_interleave(self.shape[0], dim=0))
+        return followed.reshape(len(frames), self.shape[0], *followed.shape[1:]).transpose(1, 2)
 
 
 class Slots(nn.Module):
@@ -248,8 +251,8 @@ class Lookup(nn.Module):
         """What is brought to frames (b, t, width), and found (b, t, slots, tracks), of words (b, q, width) with their mask (b, q) and of
         what ``see`` gave of tracks."""
         w = seen.shape[-1] // 2
-        keys, values = seen.split(w, dim=-1)
-        query, factor, bias = self.ask(self.slots(text, text_mask)).split([w, w, 1], dim=-1)  # (b, slots, ...)
+        keys, values = seen.chunk(2, dim=-1)
+        query, factor, bias = torch.split(self.ask(self.slots(text, text_mask)), [w, w, 1], dim=-1)  # (b, slots, ...)
         found = (torch.einsum("btsw,bkw->btks", keys, self.scale * query) + bias[:, None]).sigmoid()
         brought = found @ values  # (b, t, slots, w)
         held = found.sum(dim=-1, keepdim=True)
