@@ -171,8 +171,8 @@ class TrainedReader:
         return fused, grounding, cross.summarise(fused, grounding), durations
 
     def _watch(self, features: Features) -> Watched:
-        """What depends on the video alone; of the same features as the last time it is not done again, but for long videos, which would keep
-        memory."""
+        """What depends on the video alone; of the same features as the last time it is not done again, but for long videos, which would
+        keep memory."""
         held = self._watched
         if held is not None and held[0] is features:
             return held[1]
