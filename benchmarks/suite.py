@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -30,7 +31,7 @@ from vlm.data.toybox.plan import make_world
 from vlm.data.toybox.truth import Labels
 from vlm.encoders.base import Encoder
 from vlm.encoders.registry import load_encoder
-from vlm.eval import suite
+from vlm.eval import suite, suite_clips
 from vlm.models.suite.matching import matched
 from vlm.ssm.stack import count_parameters
 from vlm.train.features import open_features
@@ -41,7 +42,6 @@ from vlm.train.suite_command import task_named
 MIXERS = ("attention", "mamba", "vim", "dbm")
 TEST_SEED = 101
 LONG = 20.0  # seconds
-LENGTHS = tuple(2**power for power in range(6, 17))
 
 
 def made(name: str) -> dict[str, Any]:
@@ -59,6 +59,8 @@ def sized(given: argparse.Namespace, name: str, mixer: str, encoder: Encoder) ->
     """A new model with a mixer, at the width at which it has the recipe's count of parameters."""
     task, section, data = task_named(name), made(name)["model"], data_of(given, name)
     classes = task.classes(data)
+    if not hasattr(section, "width"):
+        return task.build(replace(section, mixer=mixer), classes, encoder, data)
 
     def build(width: int, word: str = mixer) -> torch.nn.Module:
         model: torch.nn.Module = task.build(replace(section, mixer=word, width=width), classes, encoder, data)
@@ -68,7 +70,11 @@ def sized(given: argparse.Namespace, name: str, mixer: str, encoder: Encoder) ->
     return build(width)
 
 
-def test_videos(given: argparse.Namespace, encoder: Encoder, rate: float) -> list[suite.Video]:
+def test_videos(given: argparse.Namespace, name: str, encoder: Encoder) -> Sequence[Any]:
+    """What a task is measured on: videos with their rows, or clips."""
+    if MEASURED[name].of_clips:
+        return suite_clips.held_out_clips(given.clips, seed=TEST_SEED)
+    rate = data_of(given, name).frames_per_second
     worlds = [make_world(TEST_SEED, number, split="test") for number in range(given.worlds)]
     features = open_features(worlds, encoder, given.cache or given.out / "cache", frames_per_second=rate, workers=given.threads)
     return [suite.Video(world, features[number]) for number, world in enumerate(worlds)]
@@ -78,15 +84,19 @@ def train_row(given: argparse.Namespace, name: str, mixer: str, seed: int) -> No
     """One training and its figures, into its folder."""
     encoder, task, data = load_encoder(given.encoder), task_named(name), data_of(given, name)
     model = sized(given, name, mixer, encoder)
-    row: dict[str, Any] = {"parameters": count_parameters(model), "width": model.config.width, "fingerprint": encoder.fingerprint}
-    own = {"mixer": mixer, "width": model.config.width, "seed": seed, "steps": given.steps}
+    row: dict[str, Any] = {
+        "parameters": count_parameters(model),
+        "width": getattr(model.config, "width", None),
+        "fingerprint": encoder.fingerprint,
+    }
+    own = {"mixer": mixer, "width": row["width"], "seed": seed, "steps": given.steps}
     instead = own | {"worlds": data.worlds, "labels": data.labels}
     folder, cache = given.out / f"{name}-{given.labels}-{mixer}-{seed}", given.cache or given.out / "cache"
     task.worlds(data, encoder, cache, split="train", workers=given.threads)  # not part of the time
     begin = time.perf_counter()
     model = train_suite(task, recipe_path(f"suite-{name}"), folder, encoder, cache=cache, resume=True, workers=given.threads, **instead)
     row |= {"seconds": time.perf_counter() - begin, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    row |= MEASURED[name].figures(model, test_videos(given, encoder, data.frames_per_second), data)
+    row |= MEASURED[name].figures(model, test_videos(given, name, encoder), data)
     (folder / "figures.json").write_text(json.dumps(row) + "\n")
 
 
@@ -106,8 +116,9 @@ def rows_of(given: argparse.Namespace, name: str) -> dict[str, list[dict[str, fl
 def print_rows(given: argparse.Namespace, name: str, encoder: Encoder) -> None:
     """The figures of a task, those of every mixer between those of who does not look and of who knows more."""
     columns, data, rows = MEASURED[name].columns, data_of(given, name), rows_of(given, name)
-    beside = MEASURED[name].beside(test_videos(given, encoder, data.frames_per_second), data)
-    print(f"\n{name}, labels {given.labels}: {given.worlds} worlds of the split test, {len(given.seeds)} seeds\n")
+    beside = MEASURED[name].beside(test_videos(given, name, encoder), data)
+    shown = f"{given.clips} clips" if MEASURED[name].of_clips else f"{given.worlds} worlds"
+    print(f"\n{name}, labels {given.labels}: {shown} of the split test, {len(given.seeds)} seeds\n")
     print_line("mixer", "parameters", *columns.values(), "train, s", "peak, MiB")
     print_line(*["---"] * (len(columns) + 4))
     lines = {way: (way, "", *(f"{found[key]:.3f}" for key in columns), "", "") for way, found in beside.items()}
@@ -137,15 +148,15 @@ def print_lengths(given: argparse.Namespace, name: str, encoder: Encoder) -> Non
     held: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
     for mixer in given.mixers:
         matching = sized(given, name, mixer, encoder)
-        model = type(matching)(replace(matching.config, **MEASURED[name].whole)).eval()
-        for length in LENGTHS:
+        for length in MEASURED[name].lengths:
             if f"{mixer} {length}" not in held:
+                model = type(matching)(replace(matching.config, **MEASURED[name].whole(length))).eval()
                 held[f"{mixer} {length}"] = seconds_of(model, MEASURED[name].shown(model, length))
                 path.write_text(json.dumps(held) + "\n")
     print(f"\n{name}: seconds of a pass over a video, {torch.get_num_threads()} threads\n")
-    print_line("rows", *given.mixers)
+    print_line("frames" if MEASURED[name].of_clips else "rows", *given.mixers)
     print_line(*["---"] * (len(given.mixers) + 1))
-    for length in LENGTHS:
+    for length in MEASURED[name].lengths:
         print_line(f"{length:,}", *[f"{held[f'{mixer} {length}']:.4f}" for mixer in given.mixers])
 
 
@@ -170,6 +181,7 @@ def main() -> None:
     parser.add_argument("--mixers", nargs="+", default=list(MIXERS), choices=MIXERS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--worlds", type=int, default=60, help="of the split test")
+    parser.add_argument("--clips", type=int, default=300, help="of the split test, for tasks of clips")
     parser.add_argument("--train-worlds", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--labels", default="actions", choices=get_args(Labels), help="whether the way of an action is part of its label")
@@ -188,7 +200,8 @@ def main() -> None:
     for name in given.task:
         if not given.lengths:
             print_rows(given, name, encoder)
-        print_lengths(given, name, encoder)
+        if MEASURED[name].lengths:
+            print_lengths(given, name, encoder)
 
 
 if __name__ == "__main__":

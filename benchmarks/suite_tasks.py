@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from vlm.data.toybox.foresight import habits_of
-from vlm.eval import suite, suite_anticipation
+from vlm.data.toybox.world import World
+from vlm.eval import suite, suite_anticipation, suite_clips
+from vlm.train.suite_clips import ClipDataConfig, toybox_classes
 from vlm.train.suite_data import SuiteDataConfig, toybox_worlds
 from vlm.train.suite_deeds import AnticipationDataConfig
 
 Figures = dict[str, float]
+LENGTHS = tuple(2**power for power in range(6, 17))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +30,18 @@ class Measured:
         figures: of a model, before videos of the split test, for the section [data].
         beside: figures of who does not look, and of who knows more (``oracle``), in the order of the table.
         shown: a video of so many rows, for the table of lengths: what the model is called with.
-        whole: numbers of the model's config that make it look at all of such a video.
+        whole: numbers of the model's config that make it look at all of such a video, of a length.
+        lengths: of that table; none is no table.
+        of_clips: whether it is measured on clips, without rows, instead of videos.
     """
 
     columns: Mapping[str, str]
-    figures: Callable[[Any, Sequence[suite.Video], Any], Figures]
-    beside: Callable[[Sequence[suite.Video], Any], dict[str, Figures]]
+    figures: Callable[[Any, Sequence[Any], Any], Figures]
+    beside: Callable[[Sequence[Any], Any], dict[str, Figures]]
     shown: Callable[[Any, int], torch.Tensor] = lambda model, length: torch.randn(1, length, model.config.dim)
-    whole: Mapping[str, Any] = field(default_factory=dict)
+    whole: Callable[[int], Mapping[str, Any]] = lambda length: {}
+    lengths: Sequence[int] = LENGTHS
+    of_clips: bool = False
 
 
 def localizer_figures(model: Any, videos: Sequence[suite.Video], data: SuiteDataConfig) -> Figures:
@@ -79,6 +87,22 @@ def against(figures: Figures, oracle: Figures) -> Figures:
     return figures | {f"{part}_of_oracle": figures[f"{part}_top1"] / oracle[f"{part}_top1"] for part in suite_anticipation.PARTS}
 
 
+def recogniser_figures(model: Any, clips: Sequence[World], data: ClipDataConfig) -> Figures:
+    figures = suite_clips.recogniser_figures(model, clips)
+    return {f"{part}_{name}": getattr(one, name) for part, one in figures.items() for name in ("top1", "top5")}
+
+
+def beside_recognisers(clips: Sequence[World], data: ClipDataConfig) -> dict[str, Figures]:
+    share = 1 / len(toybox_classes(data))
+    return {"chance": {"action_top1": share, "action_top5": 5 * share}}
+
+
+def frames(model: Any, length: int) -> torch.Tensor:
+    size = model.config.image_size
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, length, size, size, 3), dtype=np.uint8))
+
+
+RECOGNISED = {"action_top1": "top-1", "action_top5": "top-5"}
 MEASURED = {
     "localization": Measured(
         columns={"map_thumos": "mAP@.3:.7", "map_activitynet": "mAP@.5:.95", "map_at_0.5": "mAP@.5"},
@@ -105,6 +129,16 @@ MEASURED = {
         },
         figures=anticipator_figures,
         beside=beside_anticipators,
-        whole={"memory_seconds": None},
+        whole=lambda length: {"memory_seconds": None},
     ),
+    "recognition": Measured(
+        columns=RECOGNISED,
+        figures=recogniser_figures,
+        beside=beside_recognisers,
+        shown=frames,
+        whole=lambda length: {"num_frames": length},
+        lengths=(8, 16, 32, 64, 128, 256),
+        of_clips=True,
+    ),
+    "timemamba": Measured(columns=RECOGNISED, figures=recogniser_figures, beside=beside_recognisers, lengths=(), of_clips=True),
 }

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.data.formats import epic100
-from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.export import action_of
-from vlm.data.toybox.language import event_caption
 from vlm.data.toybox.plan import event_clip
 from vlm.data.toybox.render import render
-from vlm.data.toybox.vocabulary import VERSION
 from vlm.errors import InputError
 from vlm.eval.instances import relevancies
+from vlm.eval.suite_clips import narration
 from vlm.train.ranks import share
 from vlm.types import Frames, Framing, Span
 
@@ -210,7 +208,7 @@ def drawn_clips(config: ClipsConfig, *, split: str = "train") -> tuple[DrawnClip
     for number in range(config.worlds):
         world = event_clip(config.seed, number, split=split)
         (event,) = world.events
-        caption = event_caption(event, Dice(VERSION, "captions", world.name, event.id), detail="short")
+        caption = narration(world, event)
         clips.append(DrawnClip(Path(world.name), caption, action_of(event, caption), config.seed, number, split))
     return tuple(clips)
 
