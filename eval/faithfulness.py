@@ -2,7 +2,7 @@
 
 A question is asked twice: of the whole video, and of a stretch of it in which nothing of its evidence is to be seen. The answer that is
 right the second time was not read from the video: it was guessed, or suggested by the question. NExT-GQA (Xiao et al. 2024) counts such
-answers over a data set by where they look; here the figure that stands beside each single answer (vlm.models.evidence) must tell them apart.
+answers over a data set by where they look; here the figure that stands beside each answer (vlm.models.evidence) must tell them apart.
 """
 
 from __future__ import annotations
