@@ -93,7 +93,9 @@ class Watched:
 
     def rows(self, chosen: Tensor) -> Watched:
         """Some of the videos, as often as one likes: a mask (b,) or their numbers."""
-        return Watched(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        numbers = chosen.nonzero()[:, 0] if chosen.dtype == torch.bool else chosen
+        # Not by brackets: where a video is asked about twice, the threads of their backward add in any order.
+        return Watched(*(getattr(self, field.name).index_select(0, numbers) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

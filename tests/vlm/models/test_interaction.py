@@ -21,7 +21,7 @@ from vlm.models.heads import (
     precedence,
     stretch_centres,
 )
-from vlm.models.interaction import Fused, Interaction, InteractionConfig, Lookup, Pairing, Tracks
+from vlm.models.interaction import Fused, Interaction, InteractionConfig, Lookup, Pairing, Tracks, Watched
 from vlm.types import Span
 
 CONFIG = InteractionConfig(
@@ -137,6 +137,24 @@ def test_a_video_that_was_watched_once_is_asked_about_as_if_it_had_been_watched_
         alone = model(tokens[number : number + 1], mask[:1], model.watch(frames, times))
         torch.testing.assert_close(once.video[number], alone.video[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(once.text[number], alone.text[0], rtol=0, atol=1e-12)
+
+
+def test_gradients_of_a_video_that_is_asked_about_often_are_the_same_each_time() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        chosen, factors = torch.randint(0, 6, (40,), generator=generator), torch.randn(40, 60, 64, generator=generator)
+        found = set()
+        for _ in range(40):
+            tokens = torch.ones(6, 60, 64, requires_grad=True)
+            watched = Watched(tokens, tokens[..., None, :1], tokens[..., None, :2], torch.ones(6, 60, dtype=torch.bool))
+            (watched.rows(chosen).tokens * factors).sum().backward()
+            assert tokens.grad is not None
+            found.add(tokens.grad.numpy().tobytes())
+        assert len(found) == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_centre_is_the_middle_of_what_a_frame_stands_for() -> None:
