@@ -255,7 +255,9 @@ def train_suite(
         validate = held_out_loss(task.source(unseen, few, model, seed=loop.seed), batches=max(1, len(unseen.ids) // data.batch))
     module = task.training(model)
     identity = json.dumps([task.name, VERSION, encoder.fingerprint, asdict(model.config), asdict(data), list(shown.ids)])
-    average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
+    # On a processor the model takes far longer than its clips do; a GPU would wait for one thread that draws or decodes them.
+    makers = workers if getattr(source, "makes_pixels", False) and torch.cuda.is_available() else 0
+    average = run(module, source, loop, out, resume=resume, identity=identity, workers=makers, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()
     if rank_and_ranks()[0] == 0:

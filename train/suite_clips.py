@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -106,6 +106,8 @@ class LabelledClips:
 @dataclass(frozen=True, slots=True)
 class ClipLabelSource:
     """Batches of clips, each once an epoch, with pictures at other moments each time."""
+
+    makes_pixels: ClassVar[bool] = True
 
     clips: Clips
     reads: ClipReading

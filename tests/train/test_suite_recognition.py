@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_clips_of_toybox_are_told_by_their_event_alone_or_by_verb_and_noun():
 def test_batches_of_clips_are_the_same_whenever_asked_for_and_show_other_moments_each_epoch():
     clips = toybox_clips(ClipDataConfig(seed=3, worlds=4, labels="actions"), ToyEncoder(), Path(), split="train")  # type: ignore[arg-type]
     source = ClipLabelSource(clips, READING, 4, 0)
-    one, again, later = source.batch(0), source.batch(0), source.batch(1)
+    one, again, later = source.batch(0), pickle.loads(pickle.dumps(source)).batch(0), source.batch(1)
     assert torch.equal(one.pixels, again.pixels)
     assert sorted(source.numbers(0)) == sorted(source.numbers(1)) == [0, 1, 2, 3]
     first, second = source.numbers(0).index(2), source.numbers(1).index(2)
