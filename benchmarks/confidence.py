@@ -1,8 +1,10 @@
 """Whether a library's stated false-alarm rates and confidences are true: absent and present queries over three libraries.
 
     python -m benchmarks.confidence --out runs/confidence            # Toybox; and the real clips of ../shared, where they are
+    python -m benchmarks.confidence --out runs/confidence --libraries val --videos 20
 
-The background sentences are those that ship. The absent queries are from another source: of Toybox, captions of events of other worlds that
+Libraries: 40 videos of 30 s of Toybox's test split; 100 videos of 60 s of its val split, from other seeds; the real clips. The background
+sentences are those that ship. The absent queries are from another source: of Toybox, captions of events of other worlds that
 fit no event of the library; of the real clips, queries of QVHighlights and Charades-STA, of which a few may happen to be true of a clip.
 Present queries are captions of the library's own events or clips. Each is weighed so that absent and present ones are as many: the
 expected calibration error (Naeini et al. 2015) is of ten bins of confidence.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +39,47 @@ from vlm.train.features import open_features
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHOTO = f"python:{Path(__file__).resolve().parents[1] / 'tests/plugins/photo.py'}:photo"
 STATED = (0.01, 0.05, 0.1, 0.2)
-LIBRARY_SEED, OTHER_SEED = 31, 32
 # How much of a thing is said: what captions of Toybox say too.
 MENTIONS = (("colour", "shape"), ("size", "colour", "shape"), ("size", "colour", "texture", "shape"))
-NUM_ABSENT = 2000
+NUM_ABSENT, NUM_PRESENT = 2000, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Toybox:
+    """A library of so many videos of a split, and the seed of the worlds whose events are absent."""
+
+    split: str
+    seed: int
+    absent_seed: int
+    videos: int
+    seconds: float
+
+
+TOYBOXES = {"test": Toybox("test", 31, 32, 40, 30.0), "val": Toybox("val", 33, 34, 100, 60.0)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--encoder", default="pocket")
-    parser.add_argument("--worlds", type=int, nargs="+", default=[40, 400], help="videos of the Toybox libraries")
+    parser.add_argument("--libraries", nargs="+", choices=[*TOYBOXES, "real"], default=[*TOYBOXES, "real"])
+    parser.add_argument("--videos", type=int, default=None, help="videos of the Toybox libraries, instead of their own numbers")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     encoder = load_encoder(given.encoder)
     found = {}
-    for number in given.worlds:
-        found[f"Toybox, {number} videos"] = toybox(number, encoder, given.out / "cache")
-        print(row(*list(found.items())[-1]), flush=True)
-    if SHARED.is_dir():
-        found["real clips"] = real(given.out / "real")
-        print(row(*list(found.items())[-1]), flush=True)
+    for name in given.libraries:
+        if name != "real":
+            kind = TOYBOXES[name]
+            number = given.videos or kind.videos
+            title = f"Toybox, {name}: {number} videos of {kind.seconds:g} s"
+            found[title] = toybox(replace(kind, videos=number), encoder, given.out / "cache")
+        elif SHARED.is_dir():
+            title = "real clips"
+            found[title] = real(given.out / "real")
+        else:
+            continue
+        print(row(title, found[title]), flush=True)
     (given.out / "confidence.json").write_text(json.dumps(found, indent=2) + "\n")
     heads = " | ".join(f"false alarms at {stated:.0%}" for stated in STATED)
     print(f"\n| library | segments | absent, present | {heads} | calibration error | AUROC |\n|{'---|' * (5 + len(STATED))}")
@@ -64,23 +87,33 @@ def main() -> None:
         print(row(name, figures))
 
 
-def toybox(number: int, encoder: Encoder, cache: Path) -> dict[str, Any]:
-    worlds = [make_world(LIBRARY_SEED, index, split="test", seconds=30.0) for index in range(number)]
+def toybox(kind: Toybox, encoder: Encoder, cache: Path) -> dict[str, Any]:
+    worlds = [make_world(kind.seed, index, split=kind.split, seconds=kind.seconds) for index in range(kind.videos)]
     features = open_features(worlds, encoder, cache, frames_per_second=1.0)
-    vectors = [segments.pool(features[place], segments.cut(features[place])) for place in range(number)]
+    vectors = [segments.pool(features[place], segments.cut(features[place])) for place in range(kind.videos)]
+    dice = Dice("benchmark", kind.videos)
+    present = present_of(worlds, dice)
+    return judged(encoder, np.concatenate(vectors), absent_of(kind, worlds, dice), present)
+
+
+def present_of(worlds: Sequence[World], dice: Dice) -> list[str]:
+    """Captions of the events of ``worlds`` in turn, each in other words than before: NUM_PRESENT, or as many as a few rounds give."""
     events = [event for world in worlds for event in world.events]
-    dice = Dice("benchmark", number)
-    present = [clause(pattern_of(event, dice.choose(MENTIONS)), dice) for event in events[:: max(1, len(events) // NUM_ABSENT)]]
-    return judged(encoder, np.concatenate(vectors), absent_of(worlds, dice), present)
+    found: dict[str, None] = {}
+    for event in events * (1 + 4 * NUM_PRESENT // len(events)):
+        if len(found) == NUM_PRESENT:
+            break
+        found[clause(pattern_of(event, dice.choose(MENTIONS)), dice)] = None
+    return list(found)
 
 
-def absent_of(worlds: Sequence[World], dice: Dice) -> list[str]:
+def absent_of(kind: Toybox, worlds: Sequence[World], dice: Dice) -> list[str]:
     """Captions of events of other worlds that no event of ``worlds`` fits, each once."""
     events = [event for world in worlds for event in world.events]
     found: dict[str, None] = {}
     index = 0
     while len(found) < NUM_ABSENT:
-        for event in make_world(OTHER_SEED, index, split="test", seconds=30.0).events:
+        for event in make_world(kind.absent_seed, index, split=kind.split, seconds=kind.seconds).events:
             pattern = pattern_of(event, dice.choose(MENTIONS))
             if not any(pattern.fits(other) for other in events):
                 found[clause(pattern, dice)] = None

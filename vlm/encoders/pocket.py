@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.data.toybox.dice import Dice
-from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.language import clause, pattern_of, some_attributes
 from vlm.data.toybox.plan import make_world
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.base import Preprocessing
@@ -83,13 +83,15 @@ class PocketEncoder(TorchEncoder):
         return self._tokenizer.unknown_words(texts)
 
     def background_texts(self, number: int) -> list[str]:
-        """So many different sentences about worlds of Toybox that nobody renders."""
+        """So many different sentences about worlds of Toybox that nobody renders: of compositions that pocket was taught and of others in
+        turn, since it likes the first more, with things named as Toybox names them."""
         found: dict[str, None] = {}
         dice = Dice(VERSION, "background")
         for index in count():
-            world = make_world(BACKGROUND_SEED, index, split="test", seconds=30.0)
+            world = make_world(BACKGROUND_SEED, index, split=("train", "test")[index % 2], seconds=30.0)
             for event in world.events:
-                found[event_caption(event, dice, detail="full" if dice.chance(0.5) else "short")] = None
+                pattern = pattern_of(event, some_attributes(dice), target_mention=some_attributes(dice))
+                found[clause(pattern, dice)] = None
             if len(found) >= number:
                 break
         return list(found)[:number]
