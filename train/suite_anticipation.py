@@ -16,13 +16,16 @@ from vlm.encoders.base import Encoder
 from vlm.models.suite.anticipation import AnticipationConfig, Anticipator
 from vlm.models.suite.outlook import last_row
 from vlm.models.suite.rows import packed
+from vlm.train.examples import FeatureSource
 from vlm.train.losses.foresight import foresight_loss, present_loss
-from vlm.train.suite import Batch, OwnFiles, SuiteSource, Task
+from vlm.train.suite import Batch, OwnFiles, SuiteSource, Task, some_vectors
 from vlm.train.suite_deeds import AnticipationDataConfig, Deed, DeedVideos, read_deeds, toybox_action_names, toybox_deeds
 from vlm.types import Features
 
 # What naming the present weighs beside foreseeing; TeSTra learns both too.
-PRESENT = 0.5
+PRESENT = 2.0
+# Of the median channel's spread.
+LEAST_SPREAD = 0.05
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +58,8 @@ class AnticipationTraining(nn.Module):
         action, horizon = truth.action.to(device), truth.horizon.to(device)
         outlook, mixed, source = model.after(rows, truth.item.to(device), truth.last.to(device))
         found, parts = foresight_loss(outlook, horizon, (model.verb_of[action], model.noun_of[action], action))
-        present = present_loss(model.present(mixed.values), truth.present.to(device)[source])
+        held = truth.present.to(device)[source].split([head.out_features - 1 for head in model.present], dim=1)
+        present = present_loss([head(mixed.values) for head in model.present], held)
         return found + PRESENT * present, parts | {"present": present.detach()}
 
 
@@ -112,6 +116,29 @@ def files_of_task(files: OwnFiles, encoder: Encoder, cache: Path) -> DeedVideos:
     return read_deeds(files.annotations, files.videos, encoder, cache, rate=files.rate, horizons=files.data.horizons)
 
 
+def learn_spreads(model: Anticipator, videos: DeedVideos) -> None:
+    """Let a model learn how vectors are spread, and how they change from row to row."""
+    rows, changes = some_vectors(videos.features), some_vectors(_Changes(videos.features))
+    for part, vectors in ((model.standardise, rows), (model.standardise_changes, changes)):
+        part.learn(vectors)
+        # A channel that hardly ever differs must not count most where it does.
+        part.spread.clamp_(min=LEAST_SPREAD * float(part.spread.median()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """How the rows of videos differ from those before them."""
+
+    features: FeatureSource
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, number: int) -> Features:
+        whole = self.features[number]
+        return replace(whole, vectors=np.diff(whole.vectors, axis=0, prepend=whole.vectors[:1]))
+
+
 TASK = Task(
     model=Anticipator,
     training=AnticipationTraining,
@@ -121,4 +148,5 @@ TASK = Task(
     source=source_of,
     given={"horizons": lambda encoder, classes, data: data.horizons},
     data=AnticipationDataConfig,
+    prepare=learn_spreads,
 )

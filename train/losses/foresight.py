@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,8 +27,17 @@ def foresight_loss(outlook: Outlook, horizon: Tensor, wanted: tuple[Tensor, Tens
     return torch.stack(list(parts.values())).sum(), {name: part.detach() for name, part in parts.items()}
 
 
-def present_loss(logits: Tensor, held: Tensor) -> Tensor:
-    """The mean over rows (m) of all ranks of the summed binary cross-entropies of what goes on in a row, (m, classes) each."""
-    m = len(logits)
-    weight = weights_of_means({"rows": m}, logits.device).get("rows", 0.0)
-    return weight * F.binary_cross_entropy_with_logits(logits, held, reduction="sum") / max(1, m)
+def present_loss(logits: Sequence[Tensor], held: Sequence[Tensor]) -> Tensor:
+    """The sum over groups of the cross-entropies of what goes on in each row, means over the rows (m) of all ranks.
+
+    Args:
+        logits: of each group (m, 1 + c), of none and of its classes.
+        held: of each group (m, c), 0 or 1; what goes on together shares a row.
+    """
+    m = len(logits[0])
+    weight = weights_of_means({"rows": m}, logits[0].device).get("rows", 0.0)
+    found = []
+    for group, goes_on in zip(logits, held, strict=True):
+        wanted = torch.cat([(goes_on.sum(dim=1, keepdim=True) == 0).to(goes_on), goes_on], dim=1)
+        found.append(F.cross_entropy(group, wanted / wanted.sum(dim=1, keepdim=True), reduction="sum"))
+    return weight * torch.stack(found).sum() / max(1, m)

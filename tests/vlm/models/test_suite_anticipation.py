@@ -47,7 +47,7 @@ def test_a_step_leaves_the_state_that_it_began_from():
 def size_of(state: StreamState) -> int:
     def size(memory: Memory) -> int:
         carried = sum(getattr(one, part.name).numel() for one in memory.states or () for part in fields(one))
-        return carried + memory.rows.numel() + (0 if memory.last is None else memory.last.numel())
+        return carried + memory.total.numel() + memory.rows.numel() + (0 if memory.last is None else memory.last.numel())
 
     return size(state.older) + size(state.newer)
 

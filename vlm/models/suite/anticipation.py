@@ -108,10 +108,13 @@ class Memory:
     """What is kept of b streams since a row, and of nothing before it.
 
     Attributes:
-        last: (b, dim) the last row; None before the first. states: what the blocks of ``mamba`` carry.
+        count: rows. total: (b, dim) their sum. last: (b, dim) the last one; None before the first.
+        states: what the blocks of ``mamba`` carry.
         rows: (b, n, dim) the rows themselves, for the mixers that carry nothing and look at them anew; at most 2 M.
     """
 
+    count: int
+    total: Tensor
     last: Tensor | None
     states: StackState | None
     rows: Tensor
@@ -139,8 +142,9 @@ class Anticipator(SavedModel):
         super().__init__(config)
         width, verbs, nouns = config.width, config.verbs, config.nouns
         self.standardise = Standardised(config.dim)
-        # What moves is told by how a row differs from the one before.
-        self.enter = nn.Sequential(nn.Linear(2 * config.dim, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width))
+        # What moves is told by how a row differs from the one before: little against all that it shows, so that it has its own scale.
+        self.standardise_changes = Standardised(config.dim)
+        self.enter = nn.Sequential(nn.Linear(3 * config.dim, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width))
         # Attention alone does not know the order of what it sees.
         self.age = TimeEmbedding(width) if config.mixer == "attention" else None
         self.queries = nn.Parameter(torch.empty(len(config.horizons), width))
@@ -149,8 +153,8 @@ class Anticipator(SavedModel):
         self.verb = nn.Linear(width, len(verbs))
         self.noun = nn.Linear(width, len(nouns))
         self.action = nn.Linear(width, len(config.classes))
-        # What goes on in a row: verbs, nouns of who does it, nouns of whom it is done to.
-        self.present = nn.Linear(width, len(verbs) + 2 * len(nouns))
+        # What goes on in a row: the verb, the noun of who does it, the noun of whom it is done to; in each the first is none.
+        self.present = nn.ModuleList([nn.Linear(width, 1 + count) for count in (len(verbs), len(nouns), len(nouns))])
         pairs = [verb_and_noun(name) for name in config.classes]
         self.register_buffer("verb_of", torch.tensor([verbs.index(verb) for verb, _ in pairs]), persistent=False)
         self.register_buffer("noun_of", torch.tensor([nouns.index(noun) for _, noun in pairs]), persistent=False)
@@ -184,20 +188,22 @@ class Anticipator(SavedModel):
         bounds = torch.cat([last.new_zeros(1), (last + 1 - first).cumsum(dim=0)])
         held = Rows.of(rows.values.new_empty(int(bounds[-1]), 0), bounds)
         source = rows.bounds.long()[item[held.item]] + first[held.item] + held.place
-        held = held.having(self.standardise(rows.values[source]))
-        outlook, mixed = self._after(held)
+        outlook, mixed = self._after(held.having(rows.values[source]))
         return outlook, mixed, source
 
     def _after(self, held: Rows) -> tuple[Outlook, Rows]:
-        """What begins after the standardised rows of each item, and what the blocks made of these."""
+        """What begins after the rows of each item, and what the blocks made of these."""
         x, n, num_queries = held.values, len(held.bounds) - 1, len(self.queries)
         before = torch.cat([x[:1], x[:-1]])
         change = (x - before).masked_fill((held.place == 0)[:, None], 0.0)
+        # In float64: the sums run over all items, and what differs between two of them is small.
+        sums = torch.cat([x.new_zeros(1, x.shape[1], dtype=torch.float64), x.double().cumsum(dim=0)])
+        mean = (sums[1:] - sums[held.bounds[held.item].long()]) / (held.place + 1)[:, None]
         # The queries of an item follow its rows.
         at_rows = torch.arange(len(x), device=x.device) + num_queries * held.item
         each = torch.arange(n, device=x.device)[:, None] * num_queries + torch.arange(num_queries, device=x.device)
         at_queries = held.bounds[1:, None].long() + each
-        entered = self.enter(torch.cat([x, change], dim=1))
+        entered = self._entered(x, change, mean.to(x))
         tokens = entered.new_empty(len(x) + n * num_queries, self.config.width)
         tokens = tokens.index_copy(0, at_rows, entered)
         tokens = tokens.index_copy(0, at_queries.flatten(), self.queries.to(entered).repeat(n, 1))
@@ -208,6 +214,12 @@ class Anticipator(SavedModel):
         bounds = held.bounds.to(torch.int32) + num_queries * torch.arange(n + 1, device=x.device, dtype=torch.int32)
         mixed = self.stack(tokens[None], cu_seqlens=bounds)[0]
         return self._outlook(mixed[at_queries]), held.having(mixed[at_rows])
+
+    def _entered(self, row: Tensor, change: Tensor, mean: Tensor) -> Tensor:
+        """Tokens (m, width) of rows (m, dim), of how they differ from those before, and from the mean of the memory up to them."""
+        seen = [self.standardise(row), self.standardise_changes(change), (row - mean) / self.standardise.spread]
+        tokens: Tensor = self.enter(torch.cat(seen, dim=1))
+        return tokens
 
     def _outlook(self, mixed: Tensor) -> Outlook:
         """The logits of what the blocks made of the queries (n, h, width)."""
@@ -237,24 +249,25 @@ class Anticipator(SavedModel):
         length = self.config.memory_rows
         if length is not None and state.seen and state.seen % length == 0:
             older, newer = newer, self._no_memory(len(frame))
-        seen = self.standardise(frame)
-        older = self._remembered(older, seen)
+        older = self._remembered(older, frame)
         if length is not None:
-            newer = self._remembered(newer, seen)
+            newer = self._remembered(newer, frame)
         return self._recalled(older), StreamState(state.seen + 1, older, newer)
 
     def _no_memory(self, batch: int) -> Memory:
         """A memory before its first row."""
+        like = self.standardise.mean
         states = self.stack.init_state(batch) if self.config.mixer == "mamba" else None
-        return Memory(None, states, self.standardise.mean.new_empty(batch, 0, self.config.dim))
+        return Memory(0, like.new_zeros(batch, self.config.dim), None, states, like.new_empty(batch, 0, self.config.dim))
 
-    def _remembered(self, memory: Memory, seen: Tensor) -> Memory:
-        """The memory after the next standardised row (b, dim)."""
+    def _remembered(self, memory: Memory, frame: Tensor) -> Memory:
+        """The memory after the next row (b, dim)."""
         if memory.states is None:
-            return replace(memory, rows=torch.cat([memory.rows, seen[:, None]], dim=1))
-        change = torch.zeros_like(seen) if memory.last is None else seen - memory.last
-        _, states = self.stack.step(self.enter(torch.cat([seen, change], dim=1)), memory.states)
-        return replace(memory, last=seen, states=states)
+            return replace(memory, rows=torch.cat([memory.rows, frame[:, None]], dim=1))
+        count, total = memory.count + 1, memory.total + frame
+        change = torch.zeros_like(frame) if memory.last is None else frame - memory.last
+        _, states = self.stack.step(self._entered(frame, change, total / count), memory.states)
+        return replace(memory, count=count, total=total, last=frame, states=states)
 
     def _recalled(self, memory: Memory) -> Outlook:
         """What begins after the last row of a memory."""
