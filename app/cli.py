@@ -21,6 +21,7 @@ from vlm.app.commands import (
     add,
     anticipate,
     ask,
+    caption,
     catalog,
     check,
     demo,
@@ -92,6 +93,7 @@ def build() -> typer.Typer:
     app.command("segment")(segment.segment)
     app.command("anticipate")(anticipate.anticipate)
     app.command("recognize")(recognize.recognize)
+    app.command("caption")(caption.caption)
     app.command("duplicates")(duplicates.duplicates)
     app.command("list")(catalog.list_videos)
     app.command("show")(catalog.show)

@@ -1,4 +1,4 @@
-"""What ``vlm localize --json`` and ``vlm segment --json`` print; see ``vlm.app.schemas``."""
+"""What ``vlm localize``, ``vlm segment`` and ``vlm caption`` print with ``--json``; see ``vlm.app.schemas``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vlm.app.schemas_ask import FootageOutput
 if TYPE_CHECKING:
     from vlm.models.suite.actions import FoundAction
     from vlm.models.suite.labels import LabelledStretch
+    from vlm.models.suite.sentences import ToldEvent
 
 
 class ActionOutput(Output):
@@ -60,4 +61,29 @@ class SegmentOutput(Output):
     classes: list[str]
     background: list[str]
     segments: list[LabelledOutput]
+    warnings: list[str]
+
+
+class ToldEventOutput(Output):
+    """An event of the video, told in a sentence."""
+
+    sentence: str
+    start: float
+    end: float
+    score: float
+    probability: float
+
+    @classmethod
+    def of(cls, found: ToldEvent) -> Self:
+        """The output of an event."""
+        return cls(sentence=found.sentence, start=found.span.start, end=found.span.end, score=found.score, probability=found.probability)
+
+
+class CaptionOutput(Output):
+    """``vlm caption --json``."""
+
+    schema_name: Literal["vlm.caption/1"] = Field(default="vlm.caption/1", serialization_alias="schema")
+    video: FootageOutput
+    events: list[ToldEventOutput]
+    paragraph: str
     warnings: list[str]

@@ -14,7 +14,7 @@ from vlm.errors import InputError
 
 C = TypeVar("C")
 FOLDER = Path(__file__).parent / "recipes"
-SUITE_TASKS = ("localization", "segmentation", "recognition", "anticipation", "timemamba")
+SUITE_TASKS = ("localization", "segmentation", "recognition", "anticipation", "timemamba", "captioning")
 TASKS = ("pocket", "retrieval", "toybox", "own", "clip", *SUITE_TASKS)
 _PLAIN: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 

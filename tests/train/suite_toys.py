@@ -16,6 +16,7 @@ from vlm.encoders.base import Preprocessing
 from vlm.models.suite.clip_classes import ClipReading
 from vlm.train.suite_data import LabelledRows, LabelledVideos, TimedLabel
 from vlm.train.suite_deeds import Deed, DeedVideos, Onset
+from vlm.train.suite_sentences import ToldStretch, ToldVideos, vocabulary_of
 from vlm.train.suite_timemamba import SeenClips
 from vlm.types import Features, Framing, Span
 
@@ -185,6 +186,19 @@ def toy_seen_clips(count: int, seed: int = 0) -> SeenClips:
     return SeenClips(toy_clips(count, seed), ToyEncoder())
 
 
+SENTENCES = {"run": ("a boy runs", "someone is running fast"), "jump": ("a frog jumps", "something is jumping high")}
+
+
+def toy_told(count: int, seed: int = 0) -> ToldVideos:
+    videos = toy_videos(count, seed)
+    events = tuple(
+        tuple(ToldStretch(action.span, SENTENCES[action.label], f"then {SENTENCES[action.label][0]}") for action in of_video)
+        for of_video in videos.actions
+    )
+    texts = [text for some in SENTENCES.values() for text in (*some, f"then {some[0]}")]
+    return ToldVideos(videos.ids, videos.features, events, vocabulary_of(texts))
+
+
 @dataclass(frozen=True)
 class Toy:
     """A task in the small: its section [model], its videos, and what would draw other numbers on each rank set to 0."""
@@ -219,4 +233,9 @@ TOYS = {
         {"dropout": 0.0},
     ),
     "timemamba": Toy({"num_frames": 4, "d_state": 4}, toy_seen_clips),
+    "captioning": Toy(
+        {"width": 16, "num_levels": 3, "encoder_layers": 1, "d_state": 4, "num_heads": 2, "num_points": 2, "caption_layers": 1},
+        toy_told,
+        {"shake": 0.0},
+    ),
 }

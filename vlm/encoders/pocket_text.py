@@ -27,6 +27,8 @@ PIECES = (
 )
 # Marks that stand right behind the word before them.
 CLOSING = frozenset(",.?!:;)")
+# Marks that stand between the parts of a word, without spaces.
+JOINING = frozenset("-'/")
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 
 
@@ -79,13 +81,14 @@ class PocketTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The lower-case text of tokens; special tokens but ``[unknown]`` say nothing."""
-        text = ""
+        text, before = "", ""
         for token in tokens:
             entry = self.vocabulary[token]
             if token in (PAD, START, END):
                 continue
-            joined = entry.startswith(CONTINUED) or entry in CLOSING or not text
+            joined = entry.startswith(CONTINUED) or entry in CLOSING | JOINING or before in JOINING or not text
             text += entry.removeprefix(CONTINUED) if joined else f" {entry}"
+            before = entry
         return text
 
     def unknown_words(self, texts: Iterable[str]) -> list[str]:

@@ -141,13 +141,16 @@ class TimeEmbedding(nn.Module):
     """Seconds (b, t) to vectors (b, t, d): sines and cosines of geometrically spaced periods (Vaswani et al. 2017), and a learnt map.
 
     Real time, not the number of a row: frames may be sampled unevenly, and a model may be used at another rate than it was trained at.
+
+    Args:
+        longest: the longest period, seconds. Where it is no longer than what was trained on, later times are like earlier ones.
     """
 
     periods: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, longest: float = LONGEST_PERIOD) -> None:
         super().__init__()
-        periods = torch.logspace(math.log2(SHORTEST_PERIOD), math.log2(LONGEST_PERIOD), NUM_PERIODS, base=2.0, dtype=torch.float64)
+        periods = torch.logspace(math.log2(SHORTEST_PERIOD), math.log2(longest), NUM_PERIODS, base=2.0, dtype=torch.float64)
         self.register_buffer("periods", periods, persistent=False)
         self.project = nn.Linear(2 * NUM_PERIODS, dim)
 

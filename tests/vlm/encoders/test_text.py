@@ -141,7 +141,7 @@ def test_pockets_tokenizer_speaks() -> None:
     _check_codec(encoder)  # type: ignore[arg-type]
     codec = text_codec(encoder)
     assert codec is not None
-    for text in ("does the red circle bounce?", "one, then two zyx"):
+    for text in ("does the red circle bounce?", "one, then two zyx", "a medium-sized disc isn't red, and/or blue"):
         assert codec.decode(codec.encode(text)) == text
 
 

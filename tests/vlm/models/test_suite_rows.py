@@ -5,7 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from vlm.errors import InputError
-from vlm.models.suite.rows import RowConv, Rows, Standardised, instance_normed, packed, pooled, stretch_middles
+from vlm.models.suite.rows import (
+    RowConv,
+    Rows,
+    Standardised,
+    WithSpread,
+    every_second,
+    instance_normed,
+    packed,
+    pooled,
+    spread_near,
+    stretch_middles,
+)
 
 LENGTHS = (5, 1, 8, 2)
 
@@ -50,6 +61,37 @@ def test_normalising_is_torchs_own_of_each_item_alone():
 
 def test_a_single_row_is_normalised_to_zeros():
     assert instance_normed(rows(lengths=(1,))).values.tolist() == [[0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("reach", [1, 3, 20])
+def test_the_spread_near_a_row_is_that_of_the_rows_of_its_item_around_it(reach: int):
+    some = rows()
+    for found, item in zip(items(some.having(spread_near(some, reach))), items(some), strict=True):
+        expected = [item[max(0, row - reach) : row + reach + 1].std(dim=0, correction=0) for row in range(len(item))]
+        torch.testing.assert_close(found, torch.stack(expected))
+
+
+def test_the_spread_of_a_channel_far_from_zero_is_not_lost():
+    some = Rows.side_by_side([torch.tensor([[1e4], [1e4 + 1], [1e4 + 2]])])
+    assert spread_near(some, 1)[1].item() == pytest.approx((2 / 3) ** 0.5, rel=1e-3)
+
+
+def test_vectors_and_their_spread_come_standardised():
+    enter, videos = WithSpread(3, 2), items(rows(lengths=(30, 20)))
+    enter.double().learn(videos)
+    found = enter(Rows.side_by_side(videos)).values
+    assert found.shape == (50, 6) == (50, enter.dim)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(6, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.std(dim=0), torch.ones(6, dtype=torch.float64), atol=1e-6, rtol=0)
+    alone = WithSpread(3, 0)
+    assert alone.dim == 3
+    torch.testing.assert_close(alone(rows()).values, rows().values)
+
+
+def test_every_second_row_of_each_item_stays():
+    some = rows()
+    for found, item in zip(items(every_second(some)), items(some), strict=True):
+        torch.testing.assert_close(found, item[::2])
 
 
 def test_what_was_learnt_of_vectors_takes_out_their_mean_and_spread():

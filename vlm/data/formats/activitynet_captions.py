@@ -1,7 +1,8 @@
 """ActivityNet Captions: the captioned stretches of each video, and paragraphs for its scorers (Krishna et al. 2017).
 
 ``{VIDEO: {"duration": s, "timestamps": [[start, end], ...], "sentences": [...]}}``; YouCook2 is published in the same form. Paragraph
-files are ``{VIDEO: text}``.
+files are ``{VIDEO: text}``. What its scorers read of a model is ``{"version", "results": {VIDEO: [{"sentence", "timestamp"}, ...]},
+"external_data"}``.
 
 Traps: sentences begin with spaces; stretches overlap, and some end past the duration or before they start; two people have captioned each
 validation video, in two files with different stretches.
@@ -15,6 +16,9 @@ from dataclasses import dataclass, field
 from vlm.data.formats.fields import Fields
 from vlm.data.formats.files import PathLike, read_object, write_json
 from vlm.data.formats.records import Annotations, Caption, Extra, Fault, checked, need_duration, windows_faults
+
+# What the scorers ask a file of results to hold beside them.
+_HEADER: Extra = {"version": "VERSION 1.0", "external_data": {"used": False, "details": ""}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,34 @@ class Paragraph:
             yield Fault(self.video_id, repr(self.text), "says something")
 
 
+@dataclass(frozen=True, slots=True)
+class CaptionPrediction:
+    """A sentence that a model told of a stretch, with what else it said of it."""
+
+    caption: Caption
+    extra: Extra = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPredictions:
+    """What a model told of a video."""
+
+    video_id: str
+    captions: tuple[CaptionPrediction, ...]
+
+    @property
+    def name(self) -> str:
+        """The id of the video."""
+        return self.video_id
+
+    def faults(self) -> Iterator[Fault]:
+        """Stretches that are none, and sentences that say nothing."""
+        for number, one in enumerate(self.captions):
+            yield from one.caption.window.faults(f"[{number}].timestamp")
+            if not one.caption.sentence.strip():
+                yield Fault(f"[{number}].sentence", repr(one.caption.sentence), "says something")
+
+
 def read_videos(path: PathLike) -> Annotations[CaptionedVideo]:
     """The captioned videos of a file."""
     return checked(_video(video_id, fields) for video_id, fields in read_object(path).members())
@@ -79,6 +111,20 @@ def read_paragraphs(path: PathLike) -> Annotations[Paragraph]:
 def write_paragraphs(path: PathLike, paragraphs: Iterable[Paragraph]) -> None:
     """Writes paragraphs."""
     write_json(path, {paragraph.video_id: paragraph.text for paragraph in paragraphs})
+
+
+def read_predictions(path: PathLike) -> Annotations[VideoPredictions]:
+    """What a model told of each video of a file."""
+    fields = read_object(path)
+    results = fields.inner("results")
+    videos = [VideoPredictions(video_id, tuple(map(_predicted, results.rows(video_id)))) for video_id in tuple(results.rest())]
+    return checked(videos, header=fields.rest())
+
+
+def write_predictions(path: PathLike, predictions: Iterable[VideoPredictions], *, header: Extra | None = None) -> None:
+    """Writes a file that the scorers read; ``header`` is what it says beside its results."""
+    results = {one.video_id: [_predicted_json(caption) for caption in one.captions] for one in predictions}
+    write_json(path, {**(_HEADER if header is None else header), "results": results})
 
 
 def captions_of(fields: Fields) -> tuple[Caption, ...]:
@@ -105,3 +151,12 @@ def _video_json(video: CaptionedVideo) -> dict[str, object]:
         "sentences": [caption.sentence for caption in video.captions],
         **video.extra,
     }
+
+
+def _predicted(row: Fields) -> CaptionPrediction:
+    return CaptionPrediction(Caption(row.window("timestamp"), row.text("sentence")), row.rest())
+
+
+def _predicted_json(one: CaptionPrediction) -> dict[str, object]:
+    window = one.caption.window
+    return {"sentence": one.caption.sentence, "timestamp": [window.start, window.end], **one.extra}

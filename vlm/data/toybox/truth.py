@@ -117,14 +117,24 @@ def truth_of(world: World) -> Truth:
     return Truth(
         world=world,
         caption=video_caption(world, Dice(VERSION, "video caption", world.name)),
-        captions=tuple(_captions(event, Dice(VERSION, "captions", world.name, event.id)) for event in world.events),
-        paragraph=tuple(paragraph(world, Dice(VERSION, "paragraph", world.name))),
+        captions=captions_of(world),
+        paragraph=paragraph_of(world),
         queries=asked,
         questions=tuple(questions(facts)),
         saliency=tuple(saliency(world, query.spans, query.things) for query in asked),
         segments=tuple(segments(world)),
         next_events=tuple(next_events(world)),
     )
+
+
+def captions_of(world: World) -> tuple[tuple[str, ...], ...]:
+    """For each event several phrasings (see ``Truth.captions``)."""
+    return tuple(_captions(event, Dice(VERSION, "captions", world.name, event.id)) for event in world.events)
+
+
+def paragraph_of(world: World) -> tuple[tuple[str, Span], ...]:
+    """Sentences with their spans, one for each event in order of start."""
+    return tuple(paragraph(world, Dice(VERSION, "paragraph", world.name)))
 
 
 def saliency(world: World, spans: Iterable[Span], things: Iterable[int]) -> Saliency:

@@ -38,6 +38,12 @@ class Rows:
         item = item_of_row(bounds, len(values)).long()
         return cls(values, bounds, item, torch.arange(len(values), device=values.device) - bounds[item])
 
+    @classmethod
+    def side_by_side(cls, items: Sequence[Tensor]) -> Rows:
+        """The rows (n, d) of each of some items, one after the other."""
+        lengths = torch.tensor([len(item) for item in items]).cumsum(dim=0)
+        return cls.of(torch.cat(list(items)), torch.cat([lengths.new_zeros(1), lengths]).int().to(items[0].device))
+
     @property
     def lengths(self) -> Tensor:
         """How many rows each item has (items)."""
@@ -103,10 +109,15 @@ class RowConv(nn.Module):
 def pooled(rows: Rows) -> Rows:
     """Every second row of each item, the largest of itself and its neighbours: an item of n rows gives (n + 1) // 2."""
     before, here, after = _neighbours(rows, 1, -torch.inf)
+    return every_second(rows.having(before.maximum(here).maximum(after)))
+
+
+def every_second(rows: Rows) -> Rows:
+    """The rows 0, 2, 4, ... of each item."""
     kept = rows.place % 2 == 0
     halves = ((rows.lengths + 1) // 2).cumsum(dim=0, dtype=torch.int32)
     bounds = torch.cat([halves.new_zeros(1), halves])
-    return Rows(before.maximum(here).maximum(after)[kept], bounds, rows.item[kept], rows.place[kept] // 2)
+    return Rows(rows.values[kept], bounds, rows.item[kept], rows.place[kept] // 2)
 
 
 def instance_normed(rows: Rows) -> Rows:
@@ -116,6 +127,21 @@ def instance_normed(rows: Rows) -> Rows:
     centred = x - (_sums(rows, x) / count)[rows.item]
     variance = _sums(rows, centred.square()) / count
     return rows.having((centred * (variance + NORM_EPSILON).rsqrt()[rows.item]).to(rows.values))
+
+
+def spread_near(rows: Rows, reach: int) -> Tensor:
+    """How much each channel varies around each row (m, d): the standard deviation over the rows of its item at most ``reach`` away."""
+    x, one = wide(rows.values), rows.having(rows.values.new_ones(len(rows.values), 1))
+    count, total = torch.ones_like(one.values), x
+    # Around the row itself, so that nothing is lost where a channel is far from 0.
+    squares = torch.zeros_like(x)
+    for distance in range(1, reach + 1):
+        (before, _, after), (is_before, _, is_after) = _neighbours(rows, distance, 0.0), _neighbours(one, distance, 0.0)
+        for other, is_there in ((wide(before), is_before), (wide(after), is_after)):
+            step = (other - x) * is_there
+            count, total, squares = count + is_there, total + step + x * is_there, squares + step.square()
+    middle = total / count - x  # the mean, from the row itself
+    return (squares / count - middle.square()).clamp(min=0).sqrt().to(rows.values)
 
 
 class Standardised(nn.Module):
@@ -139,6 +165,39 @@ class Standardised(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The vectors (m, d) standardised."""
         return (x - self.mean) / self.spread
+
+
+class WithSpread(nn.Module):
+    """Frame vectors (m, d) standardised, and beside them how each channel varies nearby, standardised too: (m, 2 d).
+
+    Vectors of single pictures hold all that is on screen; what moves is where they differ, and that no linear map of them tells.
+
+    Args:
+        reach: rows on each side. 0 leaves the vectors alone, (m, d).
+    """
+
+    def __init__(self, dim: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.vectors = Standardised(dim)
+        self.spreads = Standardised(dim if reach else 0)
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a row that comes out."""
+        return len(self.vectors.mean) + len(self.spreads.mean)
+
+    def learn(self, videos: Sequence[Tensor]) -> None:
+        """Take means and spreads from the vectors (n, d) of each of some videos."""
+        rows = Rows.side_by_side(videos)
+        self.vectors.learn(rows.values)
+        if self.reach:
+            self.spreads.learn(spread_near(rows, self.reach))
+
+    def forward(self, rows: Rows) -> Rows:
+        """The rows (m, 2 d)."""
+        seen = self.vectors(rows.values)
+        return rows.having(torch.cat([seen, self.spreads(spread_near(rows, self.reach))], dim=1) if self.reach else seen)
 
 
 class ConvTower(nn.Module):

@@ -66,6 +66,7 @@ BAD: list[tuple[str, str, str, tuple[str, ...]]] = [
     ),
     ("activitynet_captions.read_videos", "json", '{"v": 3}', ("'v'", "object", "3")),
     ("activitynet_captions.read_paragraphs", "json", '{"v": 3}', ("'v'", "text", "3")),
+    ("activitynet_captions.read_predictions", "json", '{"results": {"v": [{"sentence": "a"}]}}', ("'timestamp'", "missing", "sentence")),
     ("activitynet_detection.read_truth", "json", '{"database": {"v": {"annotations": [{"segment": ["a", "b"]}]}}}', ("'segment'", "'a'")),
     ("activitynet_detection.read_predictions", "json", '{"results": {"v": [{"score": "high", "label": "x"}]}}', ("'score'", "'high'")),
     ("activitynet_detection.read_predictions", "json", "{}", ("'results'", "missing", "none")),

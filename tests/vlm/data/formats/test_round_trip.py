@@ -86,6 +86,9 @@ MOMENT = st.builds(
 CAPTIONED = st.builds(
     activitynet_captions.CaptionedVideo, video_id=TEXTS, duration_seconds=POSITIVE, captions=tuples(CAPTIONS), extra=EXTRA
 )
+TOLD = st.builds(
+    activitynet_captions.VideoPredictions, TEXTS, tuples(st.builds(activitynet_captions.CaptionPrediction, CAPTIONS, EXTRA))
+)
 ACTION_VIDEO = st.builds(
     activitynet_detection.ActionVideo,
     video_id=TEXTS,
@@ -248,6 +251,7 @@ CASES: dict[str, tuple[str, st.SearchStrategy[Any], Reader, Writer]] = {
         D.read_truth,
         partial(D.write_truth, flat=True),
     ),
+    "caption predictions": ("a.json", unique(TOLD), activitynet_captions.read_predictions, activitynet_captions.write_predictions),
     "detection predictions": ("a.json", unique(PREDICTIONS), D.read_predictions, D.write_predictions),
     "frame labels": (
         "a.txt",
