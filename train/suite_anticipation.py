@@ -58,7 +58,8 @@ class AnticipationTraining(nn.Module):
         action, horizon = truth.action.to(device), truth.horizon.to(device)
         outlook, mixed, source = model.after(rows, truth.item.to(device), truth.last.to(device))
         found, parts = foresight_loss(outlook, horizon, (model.verb_of[action], model.noun_of[action], action))
-        held = truth.present.to(device)[source].split([head.out_features - 1 for head in model.present], dim=1)
+        sizes = [head.out_features - 1 for head in model.present if isinstance(head, nn.Linear)]
+        held = torch.split(truth.present.to(device)[source], sizes, dim=1)
         present = present_loss([head(mixed.values) for head in model.present], held)
         return found + PRESENT * present, parts | {"present": present.detach()}
 

@@ -86,9 +86,7 @@ MOMENT = st.builds(
 CAPTIONED = st.builds(
     activitynet_captions.CaptionedVideo, video_id=TEXTS, duration_seconds=POSITIVE, captions=tuples(CAPTIONS), extra=EXTRA
 )
-TOLD = st.builds(
-    activitynet_captions.VideoPredictions, TEXTS, tuples(st.builds(activitynet_captions.CaptionPrediction, CAPTIONS, EXTRA))
-)
+TOLD = st.builds(activitynet_captions.VideoPredictions, TEXTS, tuples(st.builds(activitynet_captions.CaptionPrediction, CAPTIONS, EXTRA)))
 ACTION_VIDEO = st.builds(
     activitynet_detection.ActionVideo,
     video_id=TEXTS,
