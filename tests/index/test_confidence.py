@@ -176,8 +176,8 @@ def test_pockets_background_is_told_in_words_that_it_knows():
     assert pocket.unknown_words(sentences) == []
 
 
-def test_a_library_says_how_sure_its_hits_are(demo: Demo, tmp_path: Path):
-    with Library.open(demo.library, create=False) as library:
+def test_a_library_says_how_sure_its_hits_are(plain_demo: Demo):
+    with Library.open(plain_demo.library, create=False) as library:
         result = library.search("a small red circle bounces", top_k=5)
         sure = [hit.confidence for hit in result.hits]
         assert all(one is not None and 0 < one < 1 for one in sure)
