@@ -14,7 +14,7 @@ import vlm.data.formats
 PAGE = Path(__file__).resolve().parents[4] / "docs/formats.md"
 _EXAMPLE = re.compile(r"^```python\n(.*?)^```(?:\n\nprints\n\n```\n(.*?)^```)?", re.MULTILINE | re.DOTALL)
 EXAMPLES = _EXAMPLE.findall(PAGE.read_text("utf-8"))
-SHARED_PARTS = {"__init__", "cues", "fields", "files", "found", "framed", "records"}
+SHARED_PARTS = {"__init__", "cues", "fields", "files", "found", "found_file", "framed", "records"}
 
 
 def test_the_page_has_its_examples():
