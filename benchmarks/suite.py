@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,7 +36,7 @@ from vlm.models.suite.matching import matched
 from vlm.ssm.stack import count_parameters
 from vlm.train.features import open_features
 from vlm.train.recipe import read_recipe, recipe_path
-from vlm.train.suite import train_suite
+from vlm.train.suite import Task, train_suite
 from vlm.train.suite_command import task_named
 
 MIXERS = ("attention", "mamba", "vim", "dbm")
@@ -44,9 +44,28 @@ TEST_SEED = 101
 LONG = 20.0  # seconds
 
 
-def made(name: str) -> dict[str, Any]:
-    """The sections of a task's recipe."""
-    return read_recipe(recipe_path(f"suite-{name}"), task_named(name).sections)
+def task_of(name: str) -> Task:
+    """The task of a table."""
+    return task_named(MEASURED[name].recipe or name)
+
+
+def recipe_of(name: str) -> Path:
+    """The recipe of a table."""
+    return recipe_path(f"suite-{MEASURED[name].recipe or name}")
+
+
+def changes(name: str, row: str) -> dict[str, Any]:
+    """What a row of a table, a mixer or another, changes in the recipe."""
+    return {**MEASURED[name].instead, **MEASURED[name].others.get(row, {"mixer": row})}
+
+
+def made(name: str, row: str | None = None) -> dict[str, Any]:
+    """The sections of a table's recipe, as a row changes them."""
+    sections, wanted = read_recipe(recipe_of(name), task_of(name).sections), changes(name, row) if row else MEASURED[name].instead
+    for key in ("model", "data"):
+        known = {field.name for field in fields(sections[key])}
+        sections[key] = replace(sections[key], **{field: value for field, value in wanted.items() if field in known})
+    return sections
 
 
 def data_of(given: argparse.Namespace, name: str) -> Any:
@@ -57,16 +76,16 @@ def data_of(given: argparse.Namespace, name: str) -> Any:
 
 def sized(given: argparse.Namespace, name: str, mixer: str, encoder: Encoder) -> Any:
     """A new model with a mixer, at the width at which it has the recipe's count of parameters."""
-    task, section, data = task_named(name), made(name)["model"], data_of(given, name)
+    task, section, own, data = task_of(name), made(name, mixer)["model"], made(name)["model"], data_of(given, name)
     classes = task.classes(data)
     if not hasattr(section, "width"):
-        return task.build(replace(section, mixer=mixer), classes, encoder, data)
+        return task.build(section, classes, encoder, data)
 
-    def build(width: int, word: str = mixer) -> torch.nn.Module:
-        model: torch.nn.Module = task.build(replace(section, mixer=word, width=width), classes, encoder, data)
+    def build(width: int, of: Any = section) -> torch.nn.Module:
+        model: torch.nn.Module = task.build(replace(of, width=width), classes, encoder, data)
         return model
 
-    width = matched(build, count_parameters(build(section.width, section.mixer)), among=range(8, 3 * section.width))
+    width = matched(build, count_parameters(build(own.width, own)), among=range(8, 3 * own.width))
     return build(width)
 
 
@@ -82,30 +101,35 @@ def test_videos(given: argparse.Namespace, name: str, encoder: Encoder) -> Seque
 
 def train_row(given: argparse.Namespace, name: str, mixer: str, seed: int) -> None:
     """One training and its figures, into its folder."""
-    encoder, task, data = load_encoder(given.encoder), task_named(name), data_of(given, name)
+    encoder, task, data = load_encoder(given.encoder), task_of(name), data_of(given, name)
     model = sized(given, name, mixer, encoder)
     row: dict[str, Any] = {
         "parameters": count_parameters(model),
         "width": getattr(model.config, "width", None),
         "fingerprint": encoder.fingerprint,
     }
-    own = {"mixer": mixer, "width": row["width"], "seed": seed, "steps": given.steps}
+    own = {**changes(name, mixer), "width": row["width"], "seed": seed, "steps": given.steps}
     instead = own | {"worlds": data.worlds, "labels": data.labels}
-    folder, cache = given.out / f"{name}-{given.labels}-{mixer}-{seed}", given.cache or given.out / "cache"
+    folder, cache = folder_of(given, name, mixer, seed), given.cache or given.out / "cache"
     task.worlds(data, encoder, cache, split="train", workers=given.threads)  # not part of the time
     begin = time.perf_counter()
-    model = train_suite(task, recipe_path(f"suite-{name}"), folder, encoder, cache=cache, resume=True, workers=given.threads, **instead)
+    model = train_suite(task, recipe_of(name), folder, encoder, cache=cache, resume=True, workers=given.threads, **instead)
     row |= {"seconds": time.perf_counter() - begin, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     row |= MEASURED[name].figures(model, test_videos(given, name, encoder), data)
     (folder / "figures.json").write_text(json.dumps(row) + "\n")
 
 
+def folder_of(given: argparse.Namespace, name: str, row: str, seed: int) -> Path:
+    folder: Path = given.out / f"{name}-{given.labels}-{row.replace(' ', '-')}-{seed}"
+    return folder
+
+
 def rows_of(given: argparse.Namespace, name: str) -> dict[str, list[dict[str, float]]]:
     """The figures of every row of a task, by mixer; those that are missing are made, each in a process of its own."""
     rows: dict[str, list[dict[str, float]]] = {}
-    for mixer in given.mixers:
+    for mixer in (*MEASURED[name].others, *given.mixers):
         for seed in given.seeds:
-            kept = given.out / f"{name}-{given.labels}-{mixer}-{seed}" / "figures.json"
+            kept = folder_of(given, name, mixer, seed) / "figures.json"
             if not kept.exists():
                 words = [sys.executable, "-m", "benchmarks.suite", *sys.argv[1:], "--row", name, mixer, str(seed)]
                 subprocess.run(words, check=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from vlm.data.toybox.foresight import habits_of
 from vlm.data.toybox.world import World
-from vlm.eval import suite, suite_anticipation, suite_clips
+from vlm.eval import suite, suite_anticipation, suite_captions, suite_clips
 from vlm.train.suite_clips import ClipDataConfig, toybox_classes
 from vlm.train.suite_data import SuiteDataConfig, toybox_worlds
 from vlm.train.suite_deeds import AnticipationDataConfig
@@ -33,6 +33,8 @@ class Measured:
         whole: numbers of the model's config that make it look at all of such a video, of a length.
         lengths: of that table; none is no table.
         of_clips: whether it is measured on clips, without rows, instead of videos.
+        recipe: whose recipe it is, where that is another's name. instead: what all rows change in it.
+        others: rows beside those of the mixers, and what each changes in the recipe.
     """
 
     columns: Mapping[str, str]
@@ -42,6 +44,9 @@ class Measured:
     whole: Callable[[int], Mapping[str, Any]] = lambda length: {}
     lengths: Sequence[int] = LENGTHS
     of_clips: bool = False
+    recipe: str | None = None
+    instead: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def localizer_figures(model: Any, videos: Sequence[suite.Video], data: SuiteDataConfig) -> Figures:
@@ -102,6 +107,30 @@ def frames(model: Any, length: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, length, size, size, 3), dtype=np.uint8))
 
 
+def dense_figures(model: Any, videos: Sequence[suite.Video], data: SuiteDataConfig) -> Figures:
+    return suite_captions.dense_captioner_figures(videos, suite_captions.events_by(model))
+
+
+def beside_dense(videos: Sequence[suite.Video], data: SuiteDataConfig) -> dict[str, Figures]:
+    tell = {
+        "always the same": suite_captions.usual_events(toybox_worlds(replace(data, worlds=200), split="train")),
+        "oracle": suite_captions.another_telling,
+    }
+    return {name: suite_captions.dense_captioner_figures(videos, one) for name, one in tell.items()}
+
+
+def paragraph_figures(model: Any, videos: Sequence[suite.Video], data: SuiteDataConfig) -> Figures:
+    return suite_captions.paragraph_figures(videos, suite_captions.sentences_by(model))
+
+
+def beside_paragraphs(videos: Sequence[suite.Video], data: SuiteDataConfig) -> dict[str, Figures]:
+    tell = {
+        "always the same": suite_captions.usual_sentences(toybox_worlds(replace(data, worlds=200), split="train")),
+        "oracle": suite_captions.plain_telling,
+    }
+    return {name: suite_captions.paragraph_figures(videos, one) for name, one in tell.items()}
+
+
 RECOGNISED = {"action_top1": "top-1", "action_top5": "top-5"}
 MEASURED = {
     "localization": Measured(
@@ -141,4 +170,26 @@ MEASURED = {
         of_clips=True,
     ),
     "timemamba": Measured(columns=RECOGNISED, figures=recogniser_figures, beside=beside_recognisers, lengths=(), of_clips=True),
+    "captioning": Measured(
+        columns={
+            "cider": "CIDEr",
+            "meteor": "METEOR",
+            "bleu4": "BLEU4",
+            "soda_c": "SODA_c",
+            "recall": "recall",
+            "precision": "precision",
+        },
+        figures=dense_figures,
+        beside=beside_dense,
+        others={"no video": {"sight": "none"}},
+    ),
+    "paragraphs": Measured(
+        columns={"cider": "CIDEr", "meteor": "METEOR", "rouge_l": "ROUGE-L", "bleu4": "BLEU4"},
+        figures=paragraph_figures,
+        beside=beside_paragraphs,
+        lengths=(),
+        recipe="captioning",
+        instead={"segments": "given", "longest": 192, "batch": 8},
+        others={"no video": {"sight": "none"}},
+    ),
 }

@@ -49,7 +49,7 @@ def caption(
     The model names the encoder that it reads; a file of any length is read by it now, at the model's frames a second.
     """
     from vlm.models.suite.captioning import EventCaptioner
-    from vlm.models.suite.sentences import paragraph_of
+    from vlm.models.suite.sentences import paragraph_text
 
     chosen = chosen_format(written_as, output, as_json=as_json)
     if paragraph and chosen not in (Format.TABLE, Format.JSON):
@@ -63,12 +63,12 @@ def caption(
         return schemas_suite.CaptionOutput(
             video=schemas_ask.FootageOutput.of(footage),
             events=[schemas_suite.ToldEventOutput.of(one) for one in found],
-            paragraph=paragraph_of(found),
+            paragraph=paragraph_text(one.sentence for one in found),
             warnings=list(footage.notes),
         )
 
     if paragraph and chosen is Format.TABLE and found:
-        emit(paragraph_of(found))
+        emit(paragraph_text(one.sentence for one in found))
     columns = [Column("time"), Column("score", numbers=True), Column("what happens")]
     cells = partial(_cells, [] if paragraph else found)
     tell(footage, chosen, output, columns=columns, cells=cells, document=document, moments=partial(_moments, found, footage))

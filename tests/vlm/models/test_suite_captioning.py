@@ -15,7 +15,7 @@ from vlm.models.suite.deformable import DeformableAttention
 from vlm.models.suite.events import Places
 from vlm.models.suite.levels import Levels
 from vlm.models.suite.rows import Rows
-from vlm.models.suite.sentences import ToldEvent, paragraph_of, rows_of_seconds, seconds_of_rows, tell_events, tell_spans
+from vlm.models.suite.sentences import paragraph_text, rows_of_seconds, seconds_of_rows, tell_events, tell_spans
 from vlm.types import Features, Span
 
 VOCABULARY = ("[pad]", "[unknown]", "[start]", "[end]", "a", "dog", "runs", "jumps", "medium", "-", "sized", ".")
@@ -209,8 +209,7 @@ def test_seconds_and_rows_are_one_place_in_two_measures():
 
 
 def test_a_paragraph_has_capitals_and_full_stops():
-    events = [ToldEvent(text, Span(0, 1), 1.0, 1.0) for text in ("a dog runs", "Then it jumps!", "")]
-    assert paragraph_of(events) == "A dog runs. Then it jumps!"
+    assert paragraph_text(["a dog runs", "Then it jumps! ", ""]) == "A dog runs. Then it jumps!"
 
 
 def test_a_video_without_rows_is_refused():

@@ -29,5 +29,5 @@ def read_found(path: PathLike) -> tuple[FoundMoment, ...]:
     """
     ending = Path(path).suffix.lower()
     if ending not in _READERS:
-        raise InputError(f"{str(path)!r} must end in one of {', '.join(_READERS)}, got {ending or 'no ending'!r}")
+        raise InputError(f"{str(path)!r} must end in one of {', '.join(_READERS)}, got {ending or 'no ending'}")
     return _READERS[ending](path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,10 +87,10 @@ def tell_spans(model: EventCaptioner, features: Features, spans: Sequence[Span])
     return [one for one in found if one is not None]
 
 
-def paragraph_of(events: Sequence[ToldEvent]) -> str:
-    """The sentences of events as one text, each with a capital and a full stop."""
-    sentences = (event.sentence.strip() for event in events)
-    return " ".join(f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}" for text in sentences if text)
+def paragraph_text(sentences: Iterable[str]) -> str:
+    """Sentences as one text, each with a capital and a full stop."""
+    texts = (sentence.strip() for sentence in sentences)
+    return " ".join(f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}" for text in texts if text)
 
 
 def rows_of_seconds(seconds: NDArray[np.float64], features: Features) -> NDArray[np.float64]:
