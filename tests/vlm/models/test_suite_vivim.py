@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.suite.vim_weights import load_vim, load_vim_tensors
-from vlm.models.suite.vivim import ViViM, ViViMConfig, num_tokens, resized_positions, sized
+from vlm.models.suite.vivim import CHANGE, ViViM, ViViMConfig, num_tokens, resized_positions, sized
 from vlm.ssm.stack import count_parameters
 
 SMALL = {"image_size": 16, "patch": 8, "num_frames": 2, "width": 12, "num_layers": 2, "d_state": 4}
@@ -44,6 +44,30 @@ def test_the_sequence_is_frame_after_frame_with_a_class_token_in_the_middle_of_e
     expected = model.stack(torch.stack(rows, dim=1))[:, 2::5].mean(dim=1)
     torch.testing.assert_close(model(pixels), expected, rtol=1e-4, atol=1e-5)
     assert num_tokens(model.config) == len(rows)
+
+
+def test_patches_may_see_the_change_against_the_mean_picture_too():
+    model, plain = small(change=True, num_frames=4), small(num_frames=4)
+    assert model.patch_embed.weight.shape[1] == 6
+    with torch.no_grad():
+        plain.load_state_dict(model.state_dict() | {"patch_embed.weight": model.patch_embed.weight[:, :3]})
+        pixels = clip(model)
+        still = pixels[:, :1].expand(-1, 4, -1, -1, -1)
+        torch.testing.assert_close(model(still), plain(still), rtol=1e-4, atol=1e-5)
+        plain.patch_embed.weight.copy_(model.patch_embed.weight[:, 3:] * CHANGE)
+        plain.patch_embed.bias.zero_()  # type: ignore[union-attr]
+        model.patch_embed.weight[:, :3] = 0
+        model.patch_embed.bias.zero_()  # type: ignore[union-attr]
+        torch.testing.assert_close(model(pixels), plain(pixels - pixels.mean(dim=1, keepdim=True)), rtol=1e-3, atol=1e-4)
+
+
+def test_what_comes_out_is_the_mean_of_class_tokens_or_of_all():
+    by_class, by_all = small(), small(pool="mean")
+    by_all.load_state_dict(by_class.state_dict())
+    pixels = clip(by_class)
+    tokens = by_class.mixed(pixels)
+    torch.testing.assert_close(by_class(pixels), tokens[:, :, 2].mean(dim=1))
+    torch.testing.assert_close(by_all(pixels), tokens.flatten(1, 2).mean(dim=1))
 
 
 @pytest.mark.parametrize(("size", "published"), [("tiny", 7e6), ("small", 26e6)])
@@ -90,6 +114,8 @@ def test_a_clip_of_another_size_is_refused():
         ({"tubelet": 4, "num_frames": 6}, "num_frames must be a multiple of tubelet"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"mixer": "vin"}, "did you mean 'vim'"),
+        ({"pool": "max"}, "pool must be one of 'class', 'mean', got 'max'"),
+        ({"first_spread": 0.0}, "first_spread must be positive"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(changes: dict[str, Any], told: str):
@@ -127,11 +153,11 @@ def picture_vector(model: ViViM, tensors: dict[str, Tensor], picture: Tensor) ->
     return vector
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_vims_weights_load_by_name_and_give_vims_class_token(tmp_path: Path, wrapped: bool):
+@pytest.mark.parametrize(("wrapped", "change"), [(False, False), (True, False), (False, True)])
+def test_vims_weights_load_by_name_and_give_vims_class_token(tmp_path: Path, wrapped: bool, change: bool):
     tensors = vim_tensors()
     torch.save({"model": tensors} if wrapped else tensors, tmp_path / "vim.pth")
-    model = small(num_frames=1)
+    model = small(num_frames=1, change=change)
     load_vim(model, tmp_path / "vim.pth")
     picture = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(model(picture[:, None]), picture_vector(model, tensors, picture), rtol=1e-4, atol=1e-5)

@@ -56,7 +56,8 @@ def load_vim_tensors(model: ViViM, tensors: Mapping[str, Tensor], *, where: str 
     load_stack(model.stack, layers)
     model.position.copy_(positions)
     model.class_token.copy_(tensors[CLASS_TOKEN].flatten())
-    model.patch_embed.weight.copy_(inflated(tensors[KERNEL], config.tubelet))
+    model.patch_embed.weight.zero_()  # of how pictures change Vim knows nothing
+    model.patch_embed.weight[:, :3].copy_(inflated(tensors[KERNEL], config.tubelet))
     assert model.patch_embed.bias is not None
     model.patch_embed.bias.copy_(tensors[BIAS])
 

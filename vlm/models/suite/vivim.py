@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm.errors import InputError
-from vlm.models.suite.checks import check_at_least
+from vlm.models.suite.checks import check_at_least, check_positive
 from vlm.models.suite.clip_classes import ClipReading
 from vlm.ssm.stack import MixerConfig, MixerName, StackConfig, check_word
 from vlm.types import Framing
@@ -23,7 +23,10 @@ from vlm.types import Framing
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # How far apart positions are at first, as Vim's.
 FIRST_SPREAD = 0.02
+# How many times larger the change against the clip's mean picture comes in than the picture: most of a picture stands still.
+CHANGE = 2.0
 Size = Literal["tiny", "small"]
+Pool = Literal["class", "mean"]
 # Width; and what makes attention, at half the layers, as many numbers as ViM (within 3 %).
 SIZES: dict[Size, tuple[int, float]] = {"tiny": (192, 5.6), "small": (384, 5.0)}
 NUM_LAYERS = 24
@@ -36,6 +39,9 @@ class ViViMConfig:
     Attributes:
         image_size: height and width of a frame in pixels. patch: side of a patch, which divides it.
         num_frames: of a clip. tubelet: frames that one patch covers, which divides it; 1 in the paper.
+        change: whether patches also see how the picture differs from the mean picture of the clip.
+        pool: what comes out is the mean of the ``class`` tokens, as in the paper, or of all tokens.
+        first_spread: how far apart positions are at first.
         width: of the tokens. mixer: what carries information through the sequence.
         d_state, expand: of mamba, vim and dbm. num_heads, ffn_expand: of attention, which has a feed-forward of that width.
         drop_path: share of items whose last layer is left out in training; it rises evenly from 0 at the first.
@@ -46,6 +52,9 @@ class ViViMConfig:
     patch: int = 16
     num_frames: int = 8
     tubelet: int = 1
+    change: bool = False
+    pool: Pool = "class"
+    first_spread: float = FIRST_SPREAD
     width: int = 192
     num_layers: int = NUM_LAYERS
     mixer: MixerName = "vim"
@@ -58,6 +67,8 @@ class ViViMConfig:
 
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
+        check_word("pool", self.pool, get_args(Pool))
+        check_positive(self, "first_spread")
         check_at_least(self, 1, "image_size", "patch", "num_frames", "tubelet", "width", "num_layers")
         for whole, part in (("image_size", "patch"), ("num_frames", "tubelet")):
             if getattr(self, whole) % getattr(self, part):
@@ -120,14 +131,14 @@ class ViViM(nn.Module):
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, 255 * torch.tensor(values)[:, None, None], persistent=False)
         kernel = (config.tubelet, config.patch, config.patch)
-        self.patch_embed = nn.Conv3d(3, config.width, kernel, stride=kernel)
+        self.patch_embed = nn.Conv3d(6 if config.change else 3, config.width, kernel, stride=kernel)
         self.class_token = nn.Parameter(torch.empty(config.width))
         self.position = nn.Parameter(torch.empty(config.side**2 + 1, config.width))
         # At zero a clip is first read as pictures in a row, which is what weights of pictures know.
         self.frame_position = nn.Parameter(torch.zeros(config.num_steps, config.width))
         self.stack = config.stack().build()
         for parameter in (self.class_token, self.position):
-            nn.init.trunc_normal_(parameter, std=FIRST_SPREAD)
+            nn.init.trunc_normal_(parameter, std=config.first_spread)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Vectors (b, width) of normalised pixels (b, t, 3, h, w).
@@ -135,19 +146,24 @@ class ViViM(nn.Module):
         Raises:
             InputError: they are not of the config's number and size.
         """
-        return self.steps(pixels).mean(dim=1)
+        if self.config.pool == "class":
+            return self.steps(pixels).mean(dim=1)
+        return self.mixed(pixels).mean(dim=(1, 2))
 
     def steps(self, pixels: Tensor) -> Tensor:
-        """As ``forward``, the class token (b, s, width) of each of the s tubelets."""
+        """The class token (b, s, width) of each of the s tubelets; raises as ``forward``."""
+        return self.mixed(pixels)[:, :, self.config.side**2 // 2]
+
+    def mixed(self, pixels: Tensor) -> Tensor:
+        """All tokens (b, s, places, width) after the layers, the class token in the middle of the patches; raises as ``forward``."""
         size = self.config.image_size
         wanted = (self.config.num_frames, 3, size, size)
         if pixels.ndim != 5 or tuple(pixels.shape[1:]) != wanted:
             raise InputError(f"pixels must be (b, {', '.join(map(str, wanted))}), got {tuple(pixels.shape)}")
-        tokens, middle = self.tokens(pixels), self.config.side**2 // 2
+        tokens = self.tokens(pixels)
         b, s, places, width = tokens.shape
-        mixed = self.stack(tokens.reshape(b, s * places, width)).reshape(b, s, places, width)
-        class_tokens: Tensor = mixed[:, :, middle]
-        return class_tokens
+        mixed: Tensor = self.stack(tokens.reshape(b, s * places, width)).reshape(b, s, places, width)
+        return mixed
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """What ``forward`` reads (b, t, 3, h, w) of clips (b, t, h, w, 3) uint8, on the device of the model.
@@ -161,6 +177,8 @@ class ViViM(nn.Module):
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """What goes into the layers (b, s, places, width): patches row by row, the class token in their middle, positions added."""
+        if self.config.change:
+            pixels = torch.cat([pixels, CHANGE * (pixels - pixels.mean(dim=1, keepdim=True))], dim=2)
         patches = self.patch_embed(pixels.transpose(1, 2)).flatten(3).permute(0, 2, 3, 1)  # (b, s, patches, width)
         middle = patches.shape[2] // 2
         class_token = self.class_token.expand(*patches.shape[:2], 1, -1)
