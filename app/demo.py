@@ -86,11 +86,6 @@ class Told:
     video: str
     answer: Answer
 
-    @property
-    def is_right(self) -> bool:
-        """Whether the answer is what is true."""
-        return self.answer.text == self.question.answer
-
 
 def worlds() -> list[World]:
     """The worlds of the demo: compositions that pocket was not trained on."""

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
-from vlm.train.examples import IGNORED, Batch
+from vlm.train.batches import Batch
+from vlm.train.examples import IGNORED
 from vlm.train.loop import LoopConfig, run
 from vlm.train.video_text import CrossingTraining, LossConfig
 from vlm.train.words import Words

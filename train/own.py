@@ -29,7 +29,8 @@ from vlm.index.model import SKILLS, write_skills
 from vlm.models.model import VideoTextModel, build
 from vlm.models.plain import PlainReader, Reader
 from vlm.models.reader import TrainedReader, batch_of
-from vlm.train.examples import Example, ExampleSource, texts_of
+from vlm.train.batches import ExampleSource
+from vlm.train.examples import Example, texts_of
 from vlm.train.log import read_log
 from vlm.train.loop import LoopConfig, Source, run
 from vlm.train.own_config import OwnConfig, SizesConfig

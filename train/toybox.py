@@ -21,8 +21,9 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
+from vlm.train.batches import ExampleSource
 from vlm.train.curriculum import Curriculum, GlimpseSource, SceneSource
-from vlm.train.examples import Example, ExampleSource, FeatureSource, Sight, Witness, texts_of
+from vlm.train.examples import Example, FeatureSource, Sight, Witness, texts_of
 from vlm.train.features import open_features
 from vlm.train.held_out import BATCHES, held_out_loss
 from vlm.train.loop import LoopConfig, SharedSource, Source, run

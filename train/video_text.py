@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
+from vlm.train.batches import Batch
 from vlm.train.curriculum import Glimpses, Scenes
-from vlm.train.examples import IGNORED, Batch
+from vlm.train.examples import IGNORED
 from vlm.train.losses.answers import choice_loss, decoder_loss
 from vlm.train.losses.focal import focal_loss
 from vlm.train.losses.ranking import ranked_items, saliency_ranking
@@ -91,7 +92,8 @@ class CrossingTraining(nn.Module):
         ranked = counted & (batch.levels > 0).any(dim=1, keepdim=True)
         told = batch.mask[batch.video] & batch.is_witnessed[:, None]
         tracked = batch.mask & batch.is_tracked[:, None]
-        weights = weights_of_means(self._counts(batch, inside, ranked, told, tracked), batch.frames.device)
+        named = self._mentioned(batch)
+        weights = weights_of_means(self._counts(batch, inside, ranked, told, tracked, named), batch.frames.device)
         losses: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}
         if "foreground" in weights:
@@ -102,10 +104,9 @@ class CrossingTraining(nn.Module):
             losses["acts"] = focal_loss(self.told.acts(fused.leaving), batch.acts.float(), told[..., None].expand_as(batch.acts))
         if self.track_told is not None and bool(tracked.any()):
             losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
-        asked = self._mentioned(batch)
         if "mentioned" in weights:
             found = torch.logit(fused.found[:, :, : batch.mentioned.shape[2]].float(), eps=1e-6)
-            losses["mentioned"] = focal_loss(found, batch.mentioned.nan_to_num(), asked)
+            losses["mentioned"] = focal_loss(found, batch.mentioned.nan_to_num(), named)
         if bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
@@ -172,8 +173,9 @@ class CrossingTraining(nn.Module):
             total, figures = total + self.weights.track_states * loss, figures | {"glimpsed tracks": loss.detach()}
         return total, figures
 
-    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor, told: Tensor, tracked: Tensor) -> dict[str, int]:
-        """Over how many rows, items or choices the mean of each loss is; ``inside``, ``ranked``, ``told`` and ``tracked`` are rows."""
+    def _counts(self, batch: Batch, inside: Tensor, ranked: Tensor, told: Tensor, tracked: Tensor, named: Tensor) -> dict[str, int]:
+        """Over how many rows, items or choices the mean of each loss is; ``inside``, ``ranked``, ``told`` and ``tracked`` are rows,
+        ``named`` places of what was found."""
         asked = batch.group[batch.group >= 0]
         return {
             "foreground": int(inside.sum()),
@@ -185,7 +187,7 @@ class CrossingTraining(nn.Module):
             "option": len(torch.unique(asked)),
             "states": int(told.sum()),
             "acts": int(batch.acts.sum()),
-            "mentioned": int((self._mentioned(batch) & (batch.mentioned > 0)).sum()),
+            "mentioned": int((named & (batch.mentioned > 0)).sum()),
             "track_states": int(tracked.sum()) if self.track_told is not None else 0,
             "track_acts": int(batch.track_acts[tracked].sum()) if self.track_told is not None else 0,
             "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),

@@ -17,14 +17,13 @@ from vlm.data.toybox.motion import states
 from vlm.data.toybox.vocabulary import COLOURS
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
+from vlm.train.batches import ExampleSource, row_targets
 from vlm.train.examples import (
     IGNORED,
     NUM_STATES,
     Example,
-    ExampleSource,
     Sight,
     passes_of,
-    row_targets,
     rows_within,
     texts_of,
     unseen,
