@@ -98,7 +98,8 @@ class ExampleSource:
         latest_clock: seconds that a video's clock may be late by: so that a model also knows times later than its longest video.
         witness: of the things in the videos; None where nothing is known of them.
         windows: shortest and longest seconds of the windows that are shown instead of whole videos, of each video one that holds a moment
-            of one of its texts where there is any; None shows whole videos. Only for texts about moments, which no window changes.
+            of one of its texts where there is any, and all the moments of a question; None shows whole videos. What a window changes
+            of a text: see ``within``.
     """
 
     examples: Sequence[Example]
@@ -180,13 +181,24 @@ class ExampleSource:
         for video in dict.fromkeys(one.video for one in examples):
             end = self.features[video].end
             seconds = random.uniform(*self.windows)
-            spans = [span for one in examples if one.video == video for span in one.spans]
+            spans = [span for one in examples if one.video == video for span in self._held(one)]
             held = spans[random.integers(len(spans))] if spans else Span(0.0, end)
+            if spans and held.seconds <= self.windows[1]:
+                seconds = max(seconds, held.seconds + 1)  # it begins at a whole second
             # Anywhere, as long as it holds the moment, or lies within it.
             low, high = sorted((held.start, held.end - seconds))
-            start = int(min(max(0.0, random.uniform(low, high)), max(0.0, end - seconds)))
+            start = int(min(max(0.0, np.ceil(low), random.uniform(low, high)), max(0.0, np.ceil(end - seconds))))
             found[video] = Span(float(start), max(start + 1.0, min(end, start + seconds)))
         return found
+
+    def _held(self, example: Example) -> Sequence[Span]:
+        """What a window should hold one of: moments of a text; all the moments of a question together, and of a text about several things,
+        where no window is too short for them."""
+        if not example.spans or (example.answer is None and len(example.mentions) < 2):
+            return example.spans
+        assert self.windows is not None
+        whole = Span(min(span.start for span in example.spans), max(span.end for span in example.spans))
+        return (whole,) if whole.seconds <= self.windows[1] else example.spans
 
     def batch_of(self, examples: Sequence[Example], *, late: float = 0.0, windows: Mapping[int, Span] | None = None) -> Batch:
         """Any examples as passes, in their order, options one after the other; ``late`` is of all clocks. Of videos in ``windows`` only

@@ -1,6 +1,6 @@
 """From single frames to whole videos (curriculum learning, Bengio et al. 2009): what words name is learnt a hundred times as fast from
 frames that have nothing to do with each other as from the rows of videos; what each thing on screen does, before anything is said about it;
-and what happens, faster from short windows than from minutes."""
+then which thing does what a text mentions, before anything is asked; and what happens, faster from short windows than from minutes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vlm.models.model import padded
+from vlm.train.batches import Batch, ExampleSource
 from vlm.train.examples import Example, FeatureSource, Witness
 from vlm.train.loop import SharedSource
 from vlm.train.ranks import share
@@ -96,6 +97,36 @@ class SceneSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookups:
+    """A batch of which only the finding is learnt: which thing does what a text mentions, and when."""
+
+    batch: Batch
+
+    def to(self, device: torch.device | str) -> Lookups:
+        """The same on a device."""
+        return Lookups(self.batch.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class LookupSource:
+    """The batches of a source as lookups."""
+
+    source: ExampleSource
+
+    def batch(self, index: int) -> Lookups:
+        """The batch with the same number."""
+        return Lookups(self.source.batch(index))
+
+    def part(self, index: int, rank: int, ranks: int) -> Lookups:
+        """A rank's share of it."""
+        return Lookups(self.source.part(index, rank, ranks))
+
+    def describe_batch(self, index: int) -> str:
+        """What the source says of it."""
+        return self.source.describe_batch(index)
+
+
+@dataclass(frozen=True, slots=True)
 class GlimpseSource:
     """Batches of single frames. ``examples`` must each be about one thing, which their video shows; clocks may be late by
     ``latest_clock`` seconds."""
@@ -143,15 +174,17 @@ class GlimpseSource:
 
 @dataclass(frozen=True, slots=True)
 class Curriculum:
-    """``num_glimpses`` batches of ``glimpses`` first, then ``num_scenes`` of ``scenes``; then, in turns, those of ``windows``,
-    ``window_share`` of them, and of ``whole`` videos."""
+    """``num_glimpses`` batches of ``glimpses`` first, then ``num_scenes`` of ``scenes`` and ``num_lookups`` of ``lookups``; then, in turns,
+    those of ``windows``, ``window_share`` of them, and of ``whole`` videos."""
 
     glimpses: SharedSource
     scenes: SharedSource
+    lookups: SharedSource
     windows: SharedSource
     whole: SharedSource
     num_glimpses: int
     num_scenes: int
+    num_lookups: int
     window_share: float
     seed: int = 0
 
@@ -168,9 +201,10 @@ class Curriculum:
         return self._source(index).describe_batch(index)
 
     def _source(self, index: int) -> SharedSource:
-        if index < self.num_glimpses:
-            return self.glimpses
-        if index < self.num_glimpses + self.num_scenes:
-            return self.scenes
+        before = 0
+        for source, number in ((self.glimpses, self.num_glimpses), (self.scenes, self.num_scenes), (self.lookups, self.num_lookups)):
+            before += number
+            if index < before:
+                return source
         is_window = np.random.default_rng([self.seed, index, 5]).random() < self.window_share
         return self.windows if is_window else self.whole

@@ -70,15 +70,26 @@ def unseen(question: Example) -> Example:
 
 def within(example: Example, window: Span) -> Example:
     """A text with its moments as a window of its video shows them, times from the window's start; a text none of whose moments are left is
-    not true of it. The window must begin at a whole second."""
+    not true of it. The window must begin at a whole second.
+
+    Of a window that cuts a moment off, an answer is not known any more, nor whether a text is true that tells of several things.
+    """
     spans = [Span(max(span.start, window.start), min(span.end, window.end)) for span in example.spans if overlap_seconds(span, window) > 0]
     first, end = int(window.start), window.end
+    is_whole = all(window.start <= span.start and span.end <= window.end for span in example.spans)
+    is_asked, is_one = example.answer is not None, len(example.mentions) < 2
+    is_true, is_answerable = example.is_true and bool(spans), example.is_answerable
+    if is_answerable and not (is_whole and (is_asked or spans)):
+        is_answerable = None  # what makes it answerable may lie elsewhere
     return replace(
         example,
         spans=tuple(Span(span.start - first, span.end - first) for span in spans),
+        has_moments=example.has_moments and (is_whole or is_one),
         levels={second - first: level for second, level in example.levels.items() if first <= second < end},
-        is_true=example.is_true and bool(spans),
-        is_answerable=None,
+        is_true=is_true if is_whole or is_one else None,
+        is_answerable=is_answerable,
+        options=example.options if is_whole else (),
+        answer=example.answer if is_whole else None,
     )
 
 
@@ -180,5 +191,5 @@ def option_text(question: str, option: str) -> str:
 
 
 def texts_of(examples: Sequence[Example], answers: Sequence[str]) -> list[str]:
-    """Every text that a pass over the examples needs."""
-    return [one.text for one in passes_of(examples, answers)]
+    """Every text that a pass over the examples needs, or over windows of them, which may leave a question without its options."""
+    return [*(one.text for one in passes_of(examples, answers)), *(example.text for example in examples)]

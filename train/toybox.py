@@ -22,7 +22,7 @@ from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
 from vlm.train.batches import ExampleSource
-from vlm.train.curriculum import Curriculum, GlimpseSource, SceneSource
+from vlm.train.curriculum import Curriculum, GlimpseSource, LookupSource, SceneSource
 from vlm.train.examples import Example, FeatureSource, Sight, Witness, texts_of
 from vlm.train.features import open_features
 from vlm.train.held_out import BATCHES, held_out_loss
@@ -30,13 +30,13 @@ from vlm.train.loop import LoopConfig, SharedSource, Source, run
 from vlm.train.ranks import rank_and_ranks
 from vlm.train.recipe import read_recipe
 from vlm.train.retrieval import RetrievalSource, RetrievalTraining, TwinsConfig, twins
-from vlm.train.toybox_examples import ANSWERS, KindsConfig, WorldWitness, stretches_of, world_examples
+from vlm.train.toybox_examples import ANSWERS, QUESTION_KINDS, KindsConfig, WorldWitness, stretches_of, world_examples
 from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
 
 RATE = 2.0  # frames a second of every Toybox row
-# What a window of a video shows of: texts about moments.
-WINDOW_KINDS = ("event", "absent", "direction")
+# What a window of a video is shown for: texts that it may hold all of.
+WINDOW_KINDS = ("event", "absent", "direction", "order", *QUESTION_KINDS.values())
 FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kind of example
 
 
@@ -50,7 +50,7 @@ class ExamplesConfig:
         latest_clock: seconds that a batch's clock may be late by.
         glimpses, glimpse_batch: how many of the first batches are single frames, and of how many texts each; see Curriculum.
         scenes, scene_batch, scene_seconds: how many batches after them are windows that nothing is said about, of how many videos and how
-            long each.
+            long each. lookups: how many after those learn only to find what texts mention, in windows.
         window_share, window_seconds, window_batch: of the other batches, how many show windows (of shortest, longest seconds) instead of
             whole videos, and how many texts each has.
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
@@ -67,6 +67,7 @@ class ExamplesConfig:
     scenes: int = 0
     scene_batch: int = 32
     scene_seconds: float = 16.0
+    lookups: int = 0
     window_share: float = 0.0
     window_seconds: tuple[float, float] = (8.0, 24.0)
     window_batch: int = 96
@@ -226,14 +227,16 @@ class _Sources:
 
     def _crossing(self, examples: Sequence[Example], features: FeatureSource, data: ExamplesConfig, witness: Witness) -> SharedSource:
         whole = example_source(examples, features, self.encoder, data, self.kinds, seed=self.seed, cache=self.cache, witness=witness)
-        if data.sight != "all" or not (data.scenes or data.glimpses or data.window_share):
+        if data.sight != "all" or not (data.scenes or data.glimpses or data.lookups or data.window_share):
             return whole
         about_one = [one for one in examples if one.is_true and len(one.things) == 1 and one.text in whole.bank]
         glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed, data.latest_clock)
         shares = {kind: share for kind, share in whole.shares.items() if kind in WINDOW_KINDS and share > 0}
         windows = replace(whole, shares=shares, batch_size=data.window_batch, windows=data.window_seconds, _cells={}, _seconds={})
         scenes = SceneSource(features, witness, data.scene_batch, data.scene_seconds, self.seed, data.latest_clock)
-        return Curriculum(glimpses, scenes, windows, whole, data.glimpses, data.scenes, data.window_share, self.seed)
+        return Curriculum(
+            glimpses, scenes, LookupSource(windows), windows, whole, data.glimpses, data.scenes, data.lookups, data.window_share, self.seed
+        )
 
     def _features(self, worlds: Sequence[World]) -> FeatureSource:
         return open_features(worlds, self.encoder, self.cache, frames_per_second=RATE, workers=self.workers)

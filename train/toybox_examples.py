@@ -151,7 +151,8 @@ def world_examples(world: World, video: int) -> Iterator[Example]:
     facts = Facts(world)
     dice = Dice(VERSION, "answerable", world.name)
     for query in queries(facts):
-        yield query_example(world, query, video)
+        example = query_example(world, query, video)
+        yield example
         if query.twin is not None and query.kind in ("order", "direction"):
             yield Example(
                 video=video,
@@ -161,11 +162,13 @@ def world_examples(world: World, video: int) -> Iterator[Example]:
                 has_moments=True,
                 is_true=False,
                 is_answerable=False,
-                mentions=((),) if query.kind == "direction" else (),
+                mentions=((),) if query.kind == "direction" else example.mentions[::-1],
             )
         if query.kind in ("event", "absent"):
             text = dice.choose(NEXT_TEMPLATES).format(one=query.text)
-            yield Example(video=video, text=text, kind="answerable", side=str(query.is_true), is_answerable=query.is_true)
+            yield Example(
+                video=video, text=text, kind="answerable", side=str(query.is_true), is_answerable=query.is_true, mentions=example.mentions
+            )
     for question in questions(facts):
         yield question_example(question, video, mentions_of(world, question))
 
@@ -191,15 +194,21 @@ def query_example(world: World, query: Query, video: int) -> Example:
 def mentions_of(world: World, said: Query | Question) -> tuple[tuple[tuple[int, Span], ...], ...]:
     """Of each thing that a text says to happen, in its order, when which thing does it.
 
-    Nothing is known of texts about two events of one thing, and of those about two of which only the whole stretch is known.
+    Of two events in an order the one that a query says to come first is first, whatever it names first; of two that a question asks
+    about, the one that comes first if the answer is "before". Nothing is known of questions about two events of one thing.
     """
     spans = said.evidence if isinstance(said, Question) else said.spans
-    happened = [(event.subject, event.span) for event in world.events if event.span in spans]
+    happened = [(event.subject, event.span) for event in world.events]
+    if isinstance(said, Query) and said.kind == "negation":
+        return ()
+    if isinstance(said, Query) and said.kind == "order":
+        (first, second), starts, ends = said.things, {span.start for span in spans}, {span.end for span in spans}
+        earlier = tuple(one for one in happened if one[0] == first and one[1].start in starts)
+        return earlier, tuple(one for one in happened if one[0] == second and one[1].end in ends)
+    happened = [one for one in happened if one[1] in spans]
     if isinstance(said, Question) and said.kind in ("order", "before/after"):
         first, second = said.things
         return () if first == second else tuple(tuple(one for one in happened if one[0] == thing) for thing in (first, second))
-    if isinstance(said, Query) and said.kind in ("order", "negation"):
-        return ()
     if not spans:
         never = said.answer == "no" if isinstance(said, Question) else said.kind in ("absent", "direction")
         return ((),) if never else ()

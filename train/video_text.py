@@ -13,7 +13,7 @@ from vlm.data.toybox.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
 from vlm.train.batches import Batch
-from vlm.train.curriculum import Glimpses, Scenes
+from vlm.train.curriculum import Glimpses, Lookups, Scenes
 from vlm.train.examples import IGNORED
 from vlm.train.losses.answers import choice_loss, decoder_loss
 from vlm.train.losses.focal import focal_loss
@@ -74,8 +74,10 @@ class CrossingTraining(nn.Module):
         self.told = Told(config.width, num_acts) if num_acts else None
         self.track_told = Told(config.track_width, num_acts) if num_acts and config.slots and num_tracks == config.tracks else None
 
-    def forward(self, batch: Batch | Glimpses | Scenes) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch | Glimpses | Scenes | Lookups) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, a scalar, and figures for the log."""
+        if isinstance(batch, Lookups):
+            return self._find(batch.batch)
         if isinstance(batch, Scenes):
             return self._look(batch)
         if isinstance(batch, Glimpses):
@@ -105,8 +107,7 @@ class CrossingTraining(nn.Module):
         if self.track_told is not None and bool(tracked.any()):
             losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
         if "mentioned" in weights:
-            found = torch.logit(fused.found[:, :, : batch.mentioned.shape[2]].float(), eps=1e-6)
-            losses["mentioned"] = focal_loss(found, batch.mentioned.nan_to_num(), named)
+            losses["mentioned"] = _mention_loss(fused.found, batch.mentioned, named)
         if bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
@@ -160,6 +161,26 @@ class CrossingTraining(nn.Module):
         total = torch.stack([getattr(self.weights, name) * loss for name, loss in losses.items()]).sum()
         return total, {f"seen {name}": loss.detach() for name, loss in losses.items()}
 
+    def _find(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of what was found and of the tracks it was found among."""
+        assert self.track_told is not None, "only where tracks are known"
+        batch = batch.to(next(self.parameters()).device)
+        watched = self.crossing.watch(batch.frames, batch.times + batch.clock[:, None], batch.mask)
+        _, _, found = self.crossing.interaction.enter(batch.words.tokens, batch.words.mask, watched.rows(batch.video))
+        tracked, named = batch.mask & batch.is_tracked[:, None], self._mentioned(batch)
+        losses = {"mentioned": _mention_loss(found, batch.mentioned, named)}
+        if bool(tracked.any()):
+            losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
+        counts = {
+            "track_states": int(tracked.sum()),
+            "track_acts": int(batch.track_acts[tracked].sum()),
+            "mentioned": int((named & (batch.mentioned > 0)).sum()),
+        }
+        zero = 0.0 * found.sum()
+        losses = {name: weight * losses.get(name, zero) for name, weight in weights_of_means(counts, batch.frames.device).items()}
+        total = zero + sum(getattr(self.weights, name) * loss for name, loss in losses.items())
+        return total, {f"found {name}": loss.detach() for name, loss in losses.items()}
+
     def _glimpse(self, batch: Glimpses) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the states alone, and itself: single frames are not sent through the stack."""
         assert self.told is not None, "only where things are witnessed"
@@ -205,6 +226,11 @@ class Told(nn.Module):
 
 def _rows(*tensors: Tensor) -> list[Tensor]:
     return [tensor.flatten(0, -2) for tensor in tensors]
+
+
+def _mention_loss(found: Tensor, mentioned: Tensor, named: Tensor) -> Tensor:
+    """Of what the slots found (b, t, slots, s), the first of which should find what is mentioned (b, t, MENTIONS, s), where it is known."""
+    return focal_loss(torch.logit(found[:, :, : mentioned.shape[2]].float(), eps=1e-6), mentioned.nan_to_num(), named)
 
 
 def _span_loss(bounds: Tensor, offsets: Tensor, centres: Tensor, spans: Tensor, inside: Tensor) -> Tensor:

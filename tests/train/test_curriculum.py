@@ -14,7 +14,8 @@ from tests.train.test_retrieval import Encoder
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
-from vlm.train.curriculum import Curriculum, Glimpses, GlimpseSource, Scenes, SceneSource
+from vlm.train.batches import ExampleSource
+from vlm.train.curriculum import Curriculum, Glimpses, GlimpseSource, LookupSource, Scenes, SceneSource
 from vlm.train.examples import Example
 from vlm.train.toybox import worlds_of
 from vlm.train.toybox_examples import WorldWitness
@@ -76,6 +77,42 @@ def test_scenes_teach_tracks_alone() -> None:
     assert float(figures["seen track_states"] + figures["seen track_acts"]) == pytest.approx(float(loss.detach()))
 
 
+def lookups() -> LookupSource:
+    """Windows of the same videos before two texts of each world, one of them about two events."""
+    held = glimpses()
+    features = [replace(shown, end=shown.times[-1] + 0.5) for shown in held.features]  # type: ignore[attr-defined]
+    witness = held.witness
+    assert isinstance(witness, WorldWitness)
+    asked = []
+    for video, world in enumerate(witness.worlds):
+        mentions = tuple(((event.subject, event.span),) for event in world.events[:2])
+        spans = tuple(event.span for event in world.events[:2])
+        asked += [
+            Example(video=video, text="a bb", spans=spans, mentions=mentions),
+            Example(video=video, text="a", spans=spans[:1], mentions=mentions[:1]),
+        ]
+    bank = TextBank(Encoder(), ["a bb", "a"])  # type: ignore[arg-type]
+    return LookupSource(ExampleSource(asked, features, bank, 8, {"caption": 1.0}, per_video=2, witness=witness, windows=(8.0, 12.0)))
+
+
+def test_lookups_teach_finding_and_leave_the_stack_and_the_heads_alone() -> None:
+    taught, batch = training(), lookups().batch(0)
+    assert float((batch.batch.mentioned == 1).sum()) > 5
+    loss, figures = taught(batch)
+    assert {name.removeprefix("found ") for name in figures} == {"track_states", "track_acts", "mentioned"}
+    assert float(sum(figures.values())) == pytest.approx(float(loss.detach()))
+    heads, parts = learnt(taught, loss)
+    assert heads == {"crossing", "track_told.states", "track_told.acts"}
+    assert parts == {"from_text", "kind", "place", "tracks", "before"}
+    whole, same = training().eval(), training().eval()
+    same.load_state_dict(whole.state_dict())
+    _, found = whole(batch.batch)
+    _, alone = same(batch)
+    assert float(found["mentioned"]) == pytest.approx(float(alone["found mentioned"]))
+    assert torch.equal(lookups().part(1, 1, 2).batch.frames, lookups().source.part(1, 1, 2).frames)
+    assert lookups().describe_batch(3) == lookups().source.describe_batch(3)
+
+
 def training() -> CrossingTraining:
     interaction = InteractionConfig(
         text_dim=3, video_dim=3, width=8, num_layers=1, tracks=WorldWitness.num_tracks, track_width=4, track_layers=1, d_state=2
@@ -126,10 +163,10 @@ class Named:
         return f"{self.name} {index}"
 
 
-def test_a_curriculum_begins_with_glimpses_and_scenes_and_goes_on_with_windows_and_whole_videos() -> None:
-    made = Curriculum(Named("glimpse"), Named("scene"), Named("window"), Named("whole"), 3, 2, 0.75)
-    assert [made.batch(index)[0] for index in range(5)] == ["glimpse"] * 3 + ["scene"] * 2
-    names = Counter(made.batch(index)[0] for index in range(5, 805))
+def test_a_curriculum_begins_with_glimpses_scenes_and_lookups_and_goes_on_with_windows_and_whole_videos() -> None:
+    made = Curriculum(Named("glimpse"), Named("scene"), Named("lookup"), Named("window"), Named("whole"), 3, 2, 4, 0.75)
+    assert [made.batch(index)[0] for index in range(9)] == ["glimpse"] * 3 + ["scene"] * 2 + ["lookup"] * 4
+    names = Counter(made.batch(index)[0] for index in range(9, 809))
     assert 550 < names["window"] < 650
     assert names["window"] + names["whole"] == 800
     assert made.part(1, 1, 2) == ("glimpse", 1, 1, 2)

@@ -208,7 +208,7 @@ def test_of_a_text_about_one_thing_that_is_shown_the_batch_tells_how_it_is() -> 
     assert not unknown.is_tracked.any()
 
 
-def test_what_a_text_mentions_is_what_happens_in_the_order_of_its_words() -> None:
+def test_what_a_text_mentions_is_what_happens_each_event_in_its_role() -> None:
     worlds = worlds_of(3, 12, split="train")
     seen: Counter[str] = Counter()
     for number, world in enumerate(worlds):
@@ -227,12 +227,18 @@ def test_what_a_text_mentions_is_what_happens_in_the_order_of_its_words() -> Non
                 (slot,) = one.mentions
                 number_of = len(slot) if one.things else len({thing for thing, _ in slot})
                 assert one.answer == (("once", "twice") if one.things else ("one", "two", "three"))[number_of - 1]
+            if one.kind == "order":
+                first, second = one.mentions
+                in_order = all(early.end <= late.start for _, early in first for _, late in second)
+                assert in_order == (one.side != "twin")
+                if one.side != "twin":
+                    assert {Span(early.start, late.end) for _, early in first for _, late in second} <= set(one.spans)
             if one.kind == "absent":
                 assert one.mentions == ((),)
             if one.kind == "event":
                 assert {span for _, span in one.mentions[0]} <= set(one.spans)
                 assert len(one.mentions[0]) >= 1
-    assert {"before_after 2", "first 2", "event 1", "absent 1", "yes_no 1", "negation 0", "order 0"} <= seen.keys()
+    assert {"before_after 2", "first 2", "event 1", "absent 1", "yes_no 1", "negation 0", "order 2"} <= seen.keys()
 
 
 def test_slots_are_told_which_track_does_what_is_mentioned_and_when() -> None:
@@ -243,6 +249,7 @@ def test_slots_are_told_which_track_does_what_is_mentioned_and_when() -> None:
         features.append(Features(np.ones((len(times), 3), np.float32), times, world.seconds))
     drawn = [one for number, world in enumerate(worlds) for one in world_examples(world, number)]
     kept = [next(one for one in drawn if one.kind == kind and one.mentions) for kind in ("first", "event", "absent", "how_many")]
+    kept[1] = next(one for one in drawn if one.kind == "event" and one.video != kept[0].video)  # of which a window is shown
     kept.append(next(one for one in drawn if one.kind == "negation"))
     bank = TextBank(Encoder(), texts_of(kept, ANSWERS))  # type: ignore[arg-type]
     witness = WorldWitness(worlds, 2.0)
@@ -284,10 +291,61 @@ def test_in_a_window_a_text_holds_where_it_held_and_is_untrue_where_nothing_of_i
     assert gone.spans == ()
     assert gone.is_true is False
     assert within(replace(held, spans=(), is_true=False), WINDOW).is_true is False
+    told = replace(held, is_answerable=True)
+    assert within(told, WINDOW).is_answerable is None  # a moment is cut off, and the next thing may be too
+    assert within(replace(told, spans=(Span(2.0, 3.0),)), WINDOW).is_answerable is True
+    assert within(replace(told, spans=(), is_true=None), WINDOW).is_answerable is None
+    assert within(replace(told, spans=(), is_true=False, is_answerable=False), WINDOW).is_answerable is False
     rows = rows_within(Features(np.arange(24.0).reshape(8, 3).astype(np.float32), np.arange(8.0), 8.0), WINDOW)
     assert rows.times.tolist() == [0.0, 1.0, 2.0]
     assert rows.end == 3.0
     assert rows.vectors[0].tolist() == [6.0, 7.0, 8.0]
+
+
+def test_an_answer_is_known_where_a_window_holds_all_of_its_evidence() -> None:
+    asked = Example(
+        video=0,
+        text="which?",
+        spans=(Span(2.0, 3.0), Span(4.0, 5.0)),
+        has_moments=True,
+        options=("a", "b"),
+        answer="a",
+        is_answerable=True,
+        mentions=(((0, Span(2.0, 3.0)),), ((1, Span(4.0, 5.0)),)),
+    )
+    seen = within(asked, WINDOW)
+    assert (seen.options, seen.answer, seen.is_answerable, seen.has_moments) == (("a", "b"), "a", True, True)
+    for spans in ((Span(1.5, 3.0), Span(4.0, 5.0)), (Span(2.0, 3.0), Span(6.0, 7.0))):
+        lost = within(replace(asked, spans=spans), WINDOW)
+        assert (lost.options, lost.answer, lost.is_answerable, lost.has_moments) == ((), None, None, False)
+    nothing = within(replace(asked, spans=(), mentions=((),), options=("yes", "no"), answer="no"), WINDOW)
+    assert (nothing.answer, nothing.is_answerable) == ("no", True)  # what never happens does not happen here
+    order = replace(asked, options=(), answer=None, is_true=True, is_answerable=None, spans=(Span(2.0, 5.0),))
+    assert within(order, WINDOW).is_true is True
+    assert within(replace(order, spans=(Span(2.0, 5.5),)), WINDOW).is_true is None
+    assert within(replace(order, spans=(), is_true=False), WINDOW).is_true is False
+
+
+def test_windows_hold_all_of_a_question_where_they_can() -> None:
+    features = [Features(np.ones((80, 3), np.float32), np.arange(80) / 2, 39.7)] * 2
+    evidence = (Span(9.3, 11.0), Span(19.0, 20.8)), (Span(1.0, 3.0), Span(30.2, 39.7))
+    asked = [
+        Example(video=video, text="a", kind="k", spans=spans, options=("x", "y"), answer="x", has_moments=True)
+        for video, spans in enumerate(evidence)
+    ]
+    made = ExampleSource(asked, features, TextBank(Encoder(), ["a"]), 2, {"k": 1.0}, answers=("x", "y"), windows=(6.0, 12.0))  # type: ignore[arg-type]
+    lengths = set()
+    for index in range(60):
+        batch = made.batch(index)
+        for row in range(2):
+            spans = asked[row].spans if float(batch.durations[batch.video[row]]) > 0 else ()
+            assert spans
+            assert batch.foreground[row].any()
+        numbers = made.numbers(index)
+        for row, number in enumerate(numbers):
+            assert (int(batch.closed[row]) == 0) == (number == 0)  # the second's evidence fits no window
+        lengths |= {round(seconds, 3) for seconds in batch.durations.tolist()}
+    assert len(lengths) > 20
 
 
 def test_windows_hold_a_moment_of_what_is_asked_and_lie_within_the_video() -> None:

@@ -73,8 +73,8 @@ class Summary(nn.Module):
 
     The mean word, the mean frame, the frames where the text holds (by the foreground's softmax: a short event in a long video is a
     hundredth of the mean), and numbers: how sure the surest frame is and how often the foreground begins, which counts; of what each slot
-    looked for, how sure the surest find is and how often finds begin, over all tracks; and of each two slots, how far what the one looks
-    for is found before what the other does.
+    looked for, how sure the surest find is, over all tracks and in each (which thing it was, and how many things), and how often finds
+    begin; and of each two slots, how far what the one looks for is found before what the other does.
     """
 
     def __init__(self, width: int) -> None:
@@ -93,7 +93,8 @@ class Summary(nn.Module):
         numbers = [held.amax(dim=1, keepdim=True), _begun(held[..., None])]
         if found.shape[2]:
             begun = _begun(found.transpose(2, 3)).sum(dim=1)
-            numbers += [found.amax(dim=(1, 3)), begun, precedence(found.sum(dim=3)).flatten(1)]
+            surest = found.amax(dim=1)  # (b, slots, tracks)
+            numbers += [surest.amax(dim=2), surest.flatten(1), begun, precedence(found.sum(dim=3)).flatten(1)]
         return torch.cat([self.norm(torch.cat([*means, shown], dim=-1)), *numbers], dim=-1)
 
 

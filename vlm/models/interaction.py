@@ -69,7 +69,7 @@ class InteractionConfig:
     @property
     def summary_size(self) -> int:
         """Numbers of a summary of a pass (heads.Summary)."""
-        return 3 * self.width + 2 + self.slots * (self.slots + 2)
+        return 3 * self.width + 2 + self.slots * (self.slots + 2 + self.tracks)
 
     def stack_config(self, num_layers: int, width: int | None = None, *, ffn_expand: float | None = None) -> StackConfig:
         """A stack of the mixer."""
@@ -245,7 +245,7 @@ class Lookup(nn.Module):
         super().__init__()
         w = config.track_width
         self.slots, self.ask = Slots(config), nn.Linear(config.width, 2 * w + 1)
-        self.see = nn.Linear(w, 2 * w)
+        self.see = nn.Sequential(nn.LayerNorm(w), nn.Linear(w, 2 * w), nn.GELU(), nn.Linear(2 * w, 2 * w))
         self.join = nn.Linear(config.slots * (2 * w + 1), config.width)
         self.scale = w**-0.5
 

@@ -28,7 +28,7 @@ CONFIGURED = VideoTextConfig(
     adapter=AdapterConfig(dim=8, num_layers=1, d_state=4),
     interaction=InteractionConfig(text_dim=8, video_dim=8, width=12, num_layers=1, d_state=4),
     answers=("red", "blue"),
-    decoder=DecoderConfig(width=12, summary_size=62, vocabulary_size=9, start=2, end=3, num_layers=1, d_state=4),
+    decoder=DecoderConfig(width=12, summary_size=66, vocabulary_size=9, start=2, end=3, num_layers=1, d_state=4),
 )
 
 
