@@ -36,7 +36,7 @@ from vlm.train.words import TextBank
 
 RATE = 2.0  # frames a second of every Toybox row
 # What a window of a video is shown for: texts that it may hold all of.
-WINDOW_KINDS = ("event", "absent", "direction", "order", *QUESTION_KINDS.values())
+WINDOW_KINDS = ("thing", "event", "absent", "direction", "order", *QUESTION_KINDS.values())
 FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kind of example
 
 

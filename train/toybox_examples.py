@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm.data.toybox.dice import Dice
-from vlm.data.toybox.facts import Facts
-from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.facts import Facts, keeps_look
+from vlm.data.toybox.language import Description, describe, description_of, event_caption
 from vlm.data.toybox.motion import states
 from vlm.data.toybox.queries import Query, queries
 from vlm.data.toybox.questions import COUNTS, NEXT_TEMPLATES, TIMES_COUNTED, Question, questions
 from vlm.data.toybox.truth import saliency
-from vlm.data.toybox.vocabulary import ACTIONS, COLOURS, RADII, VERSION
+from vlm.data.toybox.vocabulary import ACTIONS, COLOURS, RADII, SHAPES, SIZES, TEXTURES, VERSION
 from vlm.data.toybox.world import States, World
 from vlm.errors import InputError
 from vlm.train.examples import Example
@@ -27,16 +27,29 @@ from vlm.types import Span
 ANSWERS = (*COUNTS, *TIMES_COUNTED, *COLOURS, "before", "after", "yes", "no")
 # Seconds that a stretch may begin before its event, and end after it.
 MOST_AROUND = 2.0
+# Of so many things of a world it is asked when they are on screen, and of as many that never are; seen so many times a second.
+THINGS, GLANCES = 4, 10
+THING_MENTIONS = (
+    ("colour", "shape"),
+    ("colour", "shape"),
+    ("size", "colour", "shape"),
+    ("texture", "colour", "shape"),
+    ("colour",),
+    ("shape",),
+)
+# How well a second shows a thing that is on screen in its middle: as well as can be.
+ON_SCREEN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindsConfig:
     """How often each kind is drawn, relative to the others; 0 leaves it out.
 
-    Queries: event, absent, order, direction, negation, count. Questions: how_many, colour, first, before_after, yes_no, open.
+    Queries: thing, event, absent, order, direction, negation, count. Questions: how_many, colour, first, before_after, yes_no, open.
     ``answerable`` are questions about what follows an event, which happens or does not.
     """
 
+    thing: float = 1.5
     event: float = 4.0
     absent: float = 2.0
     order: float = 2.0
@@ -171,6 +184,57 @@ def world_examples(world: World, video: int) -> Iterator[Example]:
             )
     for question in questions(facts):
         yield question_example(question, video, mentions_of(world, question))
+    yield from _things_on_screen(world, video)
+
+
+def _things_on_screen(world: World, video: int) -> Iterator[Example]:
+    """Things named by how they look, with when one of them is on screen; and looks that no thing of the world ever has."""
+    facts, dice = Facts(world), Dice(VERSION, "thing", world.name)
+    times = np.arange(0, world.seconds, 1 / GLANCES)
+    seen = states(world, times)
+    for look in dice.shuffled(list(dict.fromkeys(thing.look for thing in world.things)))[:THINGS]:
+        real = description_of(look, dice.choose(THING_MENTIONS))
+        absent = replace(description_of(look, ("colour", "shape")), colour=dice.choose(COLOURS))
+        for said, is_true in ((real, True), (absent, False)):
+            if not keeps_look(world.split, said) or (not is_true and facts.things(said)):
+                continue
+            stretches = [(thing, span) for thing in range(len(world.things)) for span in _when(_fits(said, seen, thing), world.seconds)]
+            if bool(stretches) != is_true:
+                continue
+            spans = _when(np.any([_fits(said, seen, thing) for thing in range(len(world.things))], axis=0), world.seconds)
+            yield Example(
+                video=video,
+                text=describe(said, dice),
+                kind="thing",
+                side=str(is_true),
+                spans=spans,
+                has_moments=True,
+                levels={int(when): ON_SCREEN for span in spans for when in np.arange(np.ceil(span.start - 0.5), span.end - 0.5)},
+                is_true=is_true,
+                is_answerable=is_true,
+                things=tuple(dict.fromkeys(thing for thing, _ in stretches)),
+                mentions=(tuple(stretches),),
+            )
+
+
+def _fits(said: Description, seen: States, thing: int) -> NDArray[np.bool_]:
+    """When (t,) a thing is on screen and looks so."""
+    fits = seen.is_shown[:, thing].copy()
+    for name, of, names in (
+        (said.colour, seen.colour_name_index()[:, thing], COLOURS),
+        (said.size, seen.size[:, thing], SIZES),
+        (said.shape, seen.shape[thing], SHAPES),
+        (said.texture, seen.texture[thing], TEXTURES),
+    ):
+        if name is not None:
+            fits &= of == list(names).index(name)
+    return fits
+
+
+def _when(shown: NDArray[np.bool_], seconds: float) -> tuple[Span, ...]:
+    """The stretches in which a thing that was looked at GLANCES times a second was shown."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], shown, [False]]).astype(np.int8)))
+    return tuple(Span(first / GLANCES, min(last / GLANCES, seconds)) for first, last in edges.reshape(-1, 2).tolist())
 
 
 def query_example(world: World, query: Query, video: int) -> Example:
