@@ -76,6 +76,7 @@ class WhenOutput(Output):
     num_found: int
     num_videos: int
     num_rows: int
+    num_read: int
     intervals: list[HeldIntervalOutput]
     warnings: list[str]
     timings: dict[str, float]
@@ -92,6 +93,7 @@ class WhenOutput(Output):
             num_found=told.num_found,
             num_videos=told.num_videos,
             num_rows=told.num_rows,
+            num_read=told.num_read,
             intervals=[HeldIntervalOutput.of(one) for one in told.intervals],
             warnings=list(told.warnings),
             timings=told.timings,

@@ -39,6 +39,10 @@ class SkilledReader:
         """By the skill ``ground``; raises as the reader whose turn it is."""
         return self._with("ground").ground_each(text, videos)
 
+    def holds(self, texts: Sequence[str], videos: Sequence[Features]) -> list[list[NDArray[np.float32]]] | None:
+        """By the skill ``ground``; raises as the reader whose turn it is."""
+        return self._with("ground").holds(texts, videos)
+
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
         """By the skill ``choose`` where there are options, else by ``answer``; raises as the reader whose turn it is."""
         return self._with("choose" if options else "answer").answer(question, features, options=options)

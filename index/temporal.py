@@ -7,20 +7,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlm.errors import GrammarError, QueryError
 from vlm.index.equipment import Equipment
 from vlm.index.footage import Footage
-from vlm.index.presence import curves, measure_of, measured_by, rows_of, stored_rows
+from vlm.index.presence import Seen, curves, measure_of, measured_by, rows_of, stored_rows
 from vlm.index.search import checked_query, query_warnings
 from vlm.intervals import Intervals
+from vlm.models.plain import Reader
 from vlm.temporal.grammar import RULES, parse
 from vlm.temporal.meaning import Found, Meaning, Proof
 from vlm.temporal.tree import sentences
-from vlm.types import Span
+from vlm.types import Features, Span
 
 # From this probability on a row shows a sentence; stretches of a sentence so near to each other are one. Chosen on Toybox's validation
 # split, see docs/temporal.md.
 MIN_PROBABILITY, JOIN_SECONDS = 0.5, 0.0
+# Rows that a trained model reads for a query, each as often as the query has sentences.
+MOST_READ = 16_384
 # Stands for the id of a file that has none; ids begin at 1.
 _NO_ID = 0
 
@@ -44,7 +50,8 @@ class When:
 
     Attributes:
         intervals: the surest, best first; of equally sure ones by video and time. num_found: how many there are in all.
-        num_videos, num_rows: how much was looked at.
+        num_videos, num_rows: how much was looked at. num_read: rows that the trained model read; what the others show was told by each
+            frame alone.
         timings: seconds of each part.
     """
 
@@ -56,6 +63,7 @@ class When:
     num_found: int
     num_videos: int
     num_rows: int
+    num_read: int
     warnings: tuple[str, ...]
     timings: dict[str, float]
 
@@ -80,12 +88,18 @@ def when(gear: Equipment, query: str, footage: Footage | None = None, *, top_k: 
     assert seen is not None
     measure = measured_by(encoder, seen) if stored is None else measure_of(gear, stored, encoder)
     read = time.perf_counter()
-    held = dict(zip(texts, curves(measure, seen, encoder.encode_text(readable)), strict=True))
+    told = curves(measure, seen, encoder.encode_text(readable))
     compared = time.perf_counter()
+    num_read = read_through(gear.reader(encoder), readable, seen, told)
+    held = dict(zip(texts, told, strict=True))
+    understood = time.perf_counter()
     meaning = Meaning(seen.rows, held, least=min_probability, join_seconds=join_seconds)
     intervals = _placed(gear, meaning.found(tree, most=top_k), seen.rows.whole, footage)
     ended = time.perf_counter()
     notes = [note for text in texts for note in query_warnings(text, encoder)]
+    if 0 < num_read < len(seen.rows.video):
+        of_all = f"{num_read:,} of {len(seen.rows.video):,} rows"
+        notes.append(f"the trained model read {of_all}, those of the likeliest videos; frames alone tell of the rest")
     return When(
         query=query,
         sentences=tuple(texts),
@@ -95,9 +109,43 @@ def when(gear: Equipment, query: str, footage: Footage | None = None, *, top_k: 
         num_found=len(meaning.intervals(tree)),
         num_videos=len(seen.rows.whole),
         num_rows=len(seen.rows.video),
+        num_read=num_read,
         warnings=tuple(dict.fromkeys([*notes, *(() if footage is None else footage.notes)])),
-        timings={"load model": loaded - begin, "read rows": read - loaded, "compare": compared - read, "combine": ended - compared},
+        timings={
+            "load model": loaded - begin,
+            "read rows": read - loaded,
+            "compare": compared - read,
+            "understand": understood - compared,
+            "combine": ended - understood,
+        },
     )
+
+
+def read_through(reader: Reader, texts: Sequence[str], seen: Seen, told: NDArray[np.float64], *, most: int = MOST_READ) -> int:
+    """Puts what a trained reader says of rows in the place of what frames alone have told (n, t) of the sentences, and returns of how many
+    rows: of all, or of the videos in which the sentences are likeliest, at most ``most``. 0 where nothing was trained."""
+    if reader.holds(texts, []) is None:
+        return 0
+    first = np.flatnonzero(np.diff(seen.rows.video, prepend=np.iinfo(np.int64).min))
+    bounds = list(zip(first.tolist(), [*first[1:].tolist(), len(seen.rows.video)], strict=True))
+    likely = np.maximum.reduceat(told, first, axis=1).mean(axis=0)
+    chosen: list[tuple[int, int]] = []
+    room = max(1, most // max(1, len(texts)))
+    for place in np.argsort(-likely, kind="stable").tolist():
+        start, stop = bounds[place]
+        if chosen and stop - start > room:
+            break
+        chosen.append((start, stop))
+        room -= stop - start
+    chosen.sort(key=lambda bound: bound[1] - bound[0])  # like lengths stand side by side, and few rows are pads
+    rows = seen.rows
+    shown = [Features(seen.vectors[a:b], rows.start[a:b], float(rows.end[b - 1])) for a, b in chosen]
+    found = reader.holds(texts, shown)
+    assert found is not None
+    for curve, parts in zip(told, found, strict=True):
+        for (start, stop), part in zip(chosen, parts, strict=True):
+            curve[start:stop] = part
+    return sum(stop - start for start, stop in chosen)
 
 
 def _readable(query: str, sentence: str) -> str:

@@ -24,6 +24,7 @@ from vlm.train.examples import (
     Witness,
     passes_of,
     rows_within,
+    thinned,
     unseen,
     within,
 )
@@ -96,6 +97,7 @@ class ExampleSource:
         answers: the closed list of answers. codec: of open answers; None where no example has one.
         unseen_share: of questions whose video is withheld.
         latest_clock: seconds that a video's clock may be late by: so that a model also knows times later than its longest video.
+        thin_share: of batches that show every second row: so that a model also knows videos that are looked at half as often.
         witness: of the things in the videos; None where nothing is known of them.
         windows: shortest and longest seconds of the windows that are shown instead of whole videos, of each video one that holds a moment
             of one of its texts where there is any, and all the moments of a question; None shows whole videos. What a window changes
@@ -114,6 +116,7 @@ class ExampleSource:
     sight: Sight = field(default_factory=Sight)
     unseen_share: float = 0.0
     latest_clock: float = 0.0
+    thin_share: float = 0.0
     witness: Witness | None = None
     windows: tuple[float, float] | None = None
     _cells: dict[int, dict[str, list[list[int]]]] = field(default_factory=dict)
@@ -172,7 +175,8 @@ class ExampleSource:
         is_unseen, late = random.random(self.batch_size) < self.unseen_share, random.random() * self.latest_clock
         given = [unseen(one) if hide and one.answer is not None else one for one, hide in zip(drawn, is_unseen, strict=True)]
         windows = {} if self.windows is None else self._windows(given, random)
-        return self.batch_of(given[share(self.batch_size, rank, ranks)], late=late, windows=windows)
+        step = 2 if random.random() < self.thin_share else 1
+        return self.batch_of(given[share(self.batch_size, rank, ranks)], late=late, windows=windows, step=step)
 
     def _windows(self, examples: Sequence[Example], random: np.random.Generator) -> dict[int, Span]:
         """Of each video a window that begins at a whole second."""
@@ -200,9 +204,11 @@ class ExampleSource:
         whole = Span(min(span.start for span in example.spans), max(span.end for span in example.spans))
         return (whole,) if whole.seconds <= self.windows[1] else example.spans
 
-    def batch_of(self, examples: Sequence[Example], *, late: float = 0.0, windows: Mapping[int, Span] | None = None) -> Batch:
+    def batch_of(
+        self, examples: Sequence[Example], *, late: float = 0.0, windows: Mapping[int, Span] | None = None, step: int = 1
+    ) -> Batch:
         """Any examples as passes, in their order, options one after the other; ``late`` is of all clocks. Of videos in ``windows`` only
-        that window is shown."""
+        that window is shown; of all of them one row in ``step``."""
         windows = windows or {}
         examples = [within(one, windows[one.video]) if one.video in windows else one for one in examples]
         passes = passes_of(examples, self.answers)
@@ -213,7 +219,7 @@ class ExampleSource:
         for video, is_unseen in place:
             shown = self.features[video]
             shown = rows_within(shown, windows[video]) if video in windows else shown
-            videos.append((none if is_unseen else self.sight).of(shown, video))
+            videos.append((none if is_unseen else self.sight).of(thinned(shown, step), video))
         frames, times, mask, durations = batch_of(videos)
         targets = [row_targets(one.example, videos[place[key]]) for one, key in zip(passes, seen, strict=True)]
         foreground, spans, levels = (padded([target[part] for target in targets])[0] for part in range(3))

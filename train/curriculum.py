@@ -57,7 +57,8 @@ class Scenes:
 
 @dataclass(frozen=True, slots=True)
 class SceneSource:
-    """Batches of windows of ``seconds`` of any videos, about which nothing is said; of shorter videos the whole."""
+    """Batches of windows of ``seconds`` of any videos, about which nothing is said; of shorter videos the whole. ``thin_share`` of them
+    show every second row."""
 
     features: FeatureSource
     witness: Witness
@@ -65,6 +66,7 @@ class SceneSource:
     seconds: float
     seed: int = 0
     latest_clock: float = 0.0
+    thin_share: float = 0.0
 
     def batch(self, index: int) -> Scenes:
         """Any videos, and a window of each."""
@@ -72,13 +74,14 @@ class SceneSource:
 
     def part(self, index: int, rank: int, ranks: int) -> Scenes:
         """A rank's share of the batch."""
-        numbers = self._numbers(index)
+        numbers, step = self._numbers(index), 2 if np.random.default_rng([self.seed, index, 8]).random() < self.thin_share else 1
         parts: list[tuple[Tensor, ...]] = []
         for place in range(self.batch_size)[share(self.batch_size, rank, ranks)]:
             number, random = numbers[place], np.random.default_rng([self.seed, index, place, 7])
             shown = self.features[number]
             start = int(random.uniform(0, max(1.0, shown.end - self.seconds)))
-            rows = slice(*np.searchsorted(shown.times, [start, start + self.seconds]).tolist())
+            first, last = np.searchsorted(shown.times, [start, start + self.seconds]).tolist()
+            rows = slice(first, last, step)
             times = shown.times[rows]
             told = self.witness.tell_all(number, times)
             late = random.random() * self.latest_clock - start

@@ -99,6 +99,11 @@ def rows_within(features: Features, window: Span) -> Features:
     return Features(features.vectors[rows], features.times[rows] - window.start, min(window.end, features.end) - window.start)
 
 
+def thinned(features: Features, step: int) -> Features:
+    """One row in ``step``, from the first on."""
+    return features if step == 1 else Features(features.vectors[::step], features.times[::step], features.end)
+
+
 class FeatureSource(Protocol):
     """Features of numbered videos."""
 

@@ -47,7 +47,7 @@ class ExamplesConfig:
     Attributes:
         seed, worlds: how many worlds of the training split, and from which seed.
         batch, per_video: examples a batch, and of each of its videos. sight: how much of a video is shown; see Sight.
-        latest_clock: seconds that a batch's clock may be late by.
+        latest_clock: seconds that a batch's clock may be late by. thin_share: of batches that show every second row.
         glimpses, glimpse_batch: how many of the first batches are single frames, and of how many texts each; see Curriculum.
         scenes, scene_batch, scene_seconds: how many batches after them are windows that nothing is said about, of how many videos and how
             long each. lookups: how many after those learn only to find what texts mention, in windows.
@@ -62,6 +62,7 @@ class ExamplesConfig:
     batch: int = 24
     per_video: int = 1
     latest_clock: float = 0.0
+    thin_share: float = 0.0
     glimpses: int = 0
     glimpse_batch: int = 512
     scenes: int = 0
@@ -80,7 +81,7 @@ class ExamplesConfig:
         for name in ("worlds", "batch", "per_video"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("retrieval_share", "unseen_share", "window_share"):
+        for name in ("retrieval_share", "unseen_share", "window_share", "thin_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -164,6 +165,7 @@ def example_source(
         unseen_share=config.unseen_share,
         per_video=config.per_video,
         latest_clock=config.latest_clock,
+        thin_share=config.thin_share,
         witness=witness,
     )
 
@@ -233,7 +235,7 @@ class _Sources:
         glimpses = GlimpseSource(about_one, features, whole.bank, witness, data.glimpse_batch, self.seed, data.latest_clock)
         shares = {kind: share for kind, share in whole.shares.items() if kind in WINDOW_KINDS and share > 0}
         windows = replace(whole, shares=shares, batch_size=data.window_batch, windows=data.window_seconds, _cells={}, _seconds={})
-        scenes = SceneSource(features, witness, data.scene_batch, data.scene_seconds, self.seed, data.latest_clock)
+        scenes = SceneSource(features, witness, data.scene_batch, data.scene_seconds, self.seed, data.latest_clock, data.thin_share)
         return Curriculum(
             glimpses, scenes, LookupSource(windows), windows, whole, data.glimpses, data.scenes, data.lookups, data.window_share, self.seed
         )

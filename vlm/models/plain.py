@@ -43,6 +43,9 @@ class Reader(Protocol):
     def ground_each(self, text: str, videos: Sequence[Features]) -> list[Grounded]:
         """Where one text is true in each of several videos, in their order."""
 
+    def holds(self, texts: Sequence[str], videos: Sequence[Features]) -> list[list[NDArray[np.float32]]] | None:
+        """Of each text and in each video, how probable every row (t,) is to lie in a moment of it; None where none was trained to tell."""
+
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
         """The answer, one of ``options`` where there are any."""
 
@@ -93,6 +96,9 @@ class PlainReader:
         """As ``ground``, of one text that is read once."""
         vector = self.embed_texts([text])
         return [found for features in videos for found in _standing_out([text], vector, features)]
+
+    def holds(self, texts: Sequence[str], videos: Sequence[Features]) -> None:
+        """Nothing: a similarity is no probability."""
 
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
         """The option whose sentence with the question is nearest to the best rows.

@@ -93,6 +93,25 @@ class TrainedReader:
         return found
 
     @torch.inference_mode()
+    def holds(self, texts: Sequence[str], videos: Sequence[Features]) -> list[list[NDArray[np.float32]]]:
+        """The foreground's probabilities times that of presence: an event that a video does not show is in none of its rows. A video is
+        watched once for all texts; raises as ``ground``."""
+        for features in videos:
+            check_features(features)
+        cross, found = self._model.cross(), [list[NDArray[np.float32]]() for _ in texts]
+        read = [self._words(text_tokens(self._encoder, [text])) for text in texts]
+        for some in _groups(videos):
+            frames, times, mask, durations = (part.to(self._device) for part in batch_of(some))
+            watched = cross.watch(frames, times, mask)
+            for curves, (tokens, text_mask) in zip(found, read, strict=True):
+                fused = cross.fuse(tokens.expand(len(some), -1, -1), text_mask.expand(len(some), -1), watched)
+                made = cross.ground(fused, times, durations)
+                presence = cross.match(cross.summarise(fused, made)).sigmoid()
+                inside = _array(made.foreground.sigmoid() * presence[:, None])
+                curves += [row[: len(features.times)] for row, features in zip(inside, some, strict=True)]
+        return found
+
+    @torch.inference_mode()
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
         """The best option; without options the likeliest of the model's own list, or what its decoder says, whichever is surer.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,26 @@ def test_several_videos_are_grounded_at_once_as_each_alone(reader: Reader) -> No
         assert found.presence == pytest.approx(alone.presence, abs=1e-5)
         assert [moment.score for moment in found.moments] == pytest.approx([moment.score for moment in alone.moments], abs=1e-4)
     assert reader.ground_each("a dog", []) == []
+
+
+def test_a_row_holds_a_text_as_its_foreground_and_the_videos_presence_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, texts = trained(), ["a dog", "is it red"]
+    videos = [SHOWN, video(("dog", 3)), video(("cat", 20), ("dog", 4))]
+    watched: list[int] = []
+    crossing = reader._model.cross()
+    monkeypatch.setattr(crossing, "watch", lambda *parts, watch=crossing.watch: watched.append(1) or watch(*parts))
+    found = reader.holds(texts, videos)
+    assert len(watched) == 1
+    for text, curves in zip(texts, found, strict=True):
+        for features, curve in zip(videos, curves, strict=True):
+            (alone,) = reader.ground([text], features)
+            assert curve.shape == features.times.shape
+            best = max(moment.score for moment in alone.moments) * alone.presence
+            assert float(curve.max()) == pytest.approx(best, abs=1e-5)
+    assert reader.holds(texts, []) == [[], []]
+    assert PlainReader(reader._encoder).holds(texts, videos) is None
+    with pytest.raises(InputError):
+        reader.holds(texts, [SHOWN, replace(SHOWN, vectors=SHOWN.vectors[:0], times=SHOWN.times[:0])])
 
 
 def test_a_video_is_watched_once_for_all_that_is_asked_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
