@@ -2,7 +2,8 @@
 
     python -m benchmarks.temporal --out runs/temporal --json docs/results/temporal.json
 
-Two kinds of sentences over the same videos of the test split, at one row a second as a library samples, with the encoder's own rows:
+Two kinds of sentences over the same videos of the test split, at one row a second as a library samples, read by frames alone and by the
+trained model that comes with the encoder (or --model FOLDER):
 
 * things, ``a red circle``: what a single row can show. Their truth is when a thing of that look is inside the frame.
 * events, ``a red circle bounces``: what only several rows together show. Their truth is the spans of all events that fit.
@@ -43,8 +44,12 @@ from vlm.index.footage import Footage
 from vlm.index.library import Library
 from vlm.index.presence import Seen, curves, measured_by, rows_of
 from vlm.index.store import Store
-from vlm.index.temporal import JOIN_SECONDS, MIN_PROBABILITY
+from vlm.index.temporal import JOIN_SECONDS, MIN_PROBABILITY, read_through
 from vlm.intervals import Intervals
+from vlm.models.model import VideoTextModel
+from vlm.models.plain import PlainReader, Reader
+from vlm.models.reader import TrainedReader
+from vlm.models.shipped import shipped_with
 from vlm.temporal.grammar import parse
 from vlm.temporal.meaning import Meaning, Rows
 from vlm.train.features import open_features
@@ -217,11 +222,15 @@ def prepared(split: str, number: int, encoder: Encoder, cache: Path) -> tuple[li
     return worlds, seen, measured_by(encoder, library)
 
 
-def curves_of(asked: Sequence[Asked], seen: Sequence[Seen], measure: Any, encoder: Encoder) -> list[dict[str, Any]]:
+def curves_of(asked: Sequence[Asked], seen: Sequence[Seen], measure: Any, encoder: Encoder, reader: Reader) -> list[dict[str, Any]]:
+    """Of each video's sentences: by frames, and where the reader was trained, by it."""
     found = []
     for one, rows in zip(asked, seen, strict=True):
         texts = list(one.sentences)
-        found.append(dict(zip(texts, curves(measure, rows, encoder.encode_text(texts)), strict=True)) if texts else {})
+        told = curves(measure, rows, encoder.encode_text(texts)) if texts else np.zeros((0, len(rows.rows.video)))
+        if texts:
+            read_through(reader, texts, rows, told)
+        found.append(dict(zip(texts, told, strict=True)))
     return found
 
 
@@ -241,6 +250,9 @@ def quality(given: argparse.Namespace, encoder: Encoder) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if not given.kinds:
         return told
+    readers: dict[str, Reader] = {"frames": PlainReader(encoder)}
+    if (folder := given.model or shipped_with(encoder.fingerprint)) is not None:
+        readers["model"] = TrainedReader(encoder, VideoTextModel.from_pretrained(folder))
     worlds, seen, measure = prepared("val" if given.tune else "test", given.worlds, encoder, given.out / "cache")
     settings = (
         [(p, j) for p in (0.5, 0.7, 0.8, 0.9, 0.95, 0.97) for j in (0.0, 1.0, 2.0, 4.0)]
@@ -248,37 +260,30 @@ def quality(given: argparse.Namespace, encoder: Encoder) -> dict[str, Any]:
         else [(MIN_PROBABILITY, JOIN_SECONDS)]
     )
     for kind in given.kinds:
-        asked = [ask(world, kind) for world in worlds]
-        values = curves_of(asked, seen, measure, encoder)
-        found = judge(worlds, asked, seen, values, settings)
+        asked, rows = [ask(world, kind) for world in worlds], {}
+        for name, reader in readers.items():
+            values = curves_of(asked, seen, measure, encoder, reader)
+            found = judge(worlds, asked, seen, values, settings)
+            if given.tune:
+                for setting, scores in found["scores"].items():
+                    mean = np.mean([score.f1 for score in scores.values()])
+                    print(kind, name, setting, f"{mean:.3f}", {k: round(s.f1, 2) for k, s in scores.items()}, flush=True)
+            else:
+                (rows[name],) = found["scores"].values()
+            told.setdefault(kind, {})[f"calibration of {name}"] = calibration(asked, seen, values)
         if given.tune:
-            for setting, scores in found["scores"].items():
-                print(
-                    kind,
-                    setting,
-                    f"{np.mean([score.f1 for score in scores.values()]):.3f}",
-                    {k: round(s.f1, 2) for k, s in scores.items()},
-                    flush=True,
-                )
-            told[kind] = calibration(asked, seen, values)
             continue
-        (scores,) = found["scores"].values()
-        told[kind] = {
-            "operators": {
-                operator: {
-                    "queries": score.queries,
-                    "true": score.true,
-                    "found": score.found,
-                    "f1": score.f1,
-                    "ceiling": found["ceiling"][operator].f1,
-                }
-                for operator, score in scores.items()
-            },
-            "calibration": calibration(asked, seen, values),
+        told[kind]["operators"] = {
+            operator: {"queries": score.queries, "true": score.true, "ceiling": found["ceiling"][operator].f1}
+            | {name: {"found": scores[operator].found, "f1": scores[operator].f1} for name, scores in rows.items()}
+            for operator, score in rows["frames"].items()
         }
-        print(f"\n{kind}: | operator | queries | true intervals | F1 | ceiling |\n|---|---|---|---|---|")
+        print(
+            f"\n{kind}: | operator | queries | true intervals | {' | '.join(readers)} | ceiling |\n|---|---|---|{'---|' * len(readers)}---|"
+        )
         for operator, row in told[kind]["operators"].items():
-            print(f"| {operator} | {row['queries']:,} | {row['true']:,} | {row['f1']:.3f} | {row['ceiling']:.3f} |", flush=True)
+            scores = " | ".join(f"{row[name]['f1']:.3f}" for name in readers)
+            print(f"| {operator} | {row['queries']:,} | {row['true']:,} | {scores} | {row['ceiling']:.3f} |", flush=True)
     return told
 
 
@@ -340,6 +345,7 @@ def speed(encoder: Encoder, *, hours: float, minutes: float, times: int) -> dict
         "processor_p50": float(np.quantile(busy, 0.5)),
         "processor_p95": float(np.quantile(busy, 0.95)),
         "first": first,
+        "rows read by the model": told.num_read,
         "median_intervals": float(np.median(intervals)),
         "most_intervals": max(intervals),
         "features": "synthetic",
@@ -351,6 +357,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for features that are kept between runs")
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--encoder", default="pocket")
+    parser.add_argument("--model", type=Path, default=None, help="folder of a trained model (default: what comes with the encoder)")
     parser.add_argument("--worlds", type=int, default=72)
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a video of the timing's library")
