@@ -13,7 +13,7 @@ from vlm.encoders.threads import one_thread
 from vlm.errors import EncoderMismatch, LibraryReadOnly, UnknownEncoder
 from vlm.index import passport, segments
 from vlm.index.lock import WriterLock
-from vlm.index.model import SKILLS, ModelSlot
+from vlm.index.model import SKILLS, ModelSlot, skills_of
 from vlm.index.store import Store
 from vlm.models.shipped import shipped_with
 from vlm.video.sample import Sampling
@@ -48,6 +48,7 @@ class Equipment:
         self._passport: passport.Passport | None = None
         self._encoder: Encoder | None = None
         self._cache: IndexCache | None = None
+        self._new_model: tuple[VideoTextModel, tuple[str, ...]] | None = None
         self._texts_checked = False
         self._confidence: tuple[dict[str, object], Confidence | None] | None = None
 
@@ -78,7 +79,8 @@ class Equipment:
 
     def reader(self, instead: Encoder | None = None) -> Reader:
         """What grounds sentences and answers questions over ``features``: the trained model for what it was found to do better, and the
-        encoder alone for the rest, or for all where there is no model. Texts are read by ``instead``, where one stands for the encoder.
+        encoder alone for the rest, or for all where there is no model. A library without videos, through which a file is asked, reads
+        as a new one would: by the model that comes with its encoder. Texts are read by ``instead``, where one stands for the encoder.
 
         Raises:
             EncoderError: the encoder or the model is not here, or is another one than the library's.
@@ -89,13 +91,27 @@ class Equipment:
         encoder = instead or encoder
         model, held = self.model, self.slot.held()
         plain = PlainReader(encoder)
-        if model is None or held is None:
+        if model is not None and held is not None:
+            skills = held.skills
+        elif self.read_passport() is None and (found := self._model_of_new(encoder)) is not None:
+            model, skills = found
+        else:
             return plain
         from vlm.index.reader import SkilledReader
         from vlm.models.reader import TrainedReader
 
         trained = TrainedReader(encoder, model, device=self.model_device())
-        return trained if set(held.skills) == set(SKILLS) else SkilledReader(trained, plain, held.skills)
+        return trained if set(skills) == set(SKILLS) else SkilledReader(trained, plain, skills)
+
+    def _model_of_new(self, encoder: Encoder) -> tuple[VideoTextModel, tuple[str, ...]] | None:
+        """The model that a new library of the encoder would have, loaded once, with its skills."""
+        folder = shipped_with(encoder.fingerprint)
+        if folder is not None and self._new_model is None:
+            from vlm.models.model import VideoTextModel
+
+            model = VideoTextModel.from_pretrained(folder)
+            self._new_model = model, skills_of(folder, model)
+        return self._new_model
 
     def read_passport(self) -> passport.Passport | None:
         """What the library was made with; None before the first video."""

@@ -134,6 +134,27 @@ def test_a_new_library_takes_in_the_model_that_comes_with_its_encoder(tmp_path: 
         assert made.stats().model is None
 
 
+def test_a_file_without_a_library_is_read_by_the_model_that_a_new_library_would_have(
+    tmp_path: Path, blocks: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "shipped")
+    scene_video(tmp_path / "new.mp4", [("black", 6), ("red", 6)])
+    with Library.open(tmp_path / "none", encoder=blocks) as empty:
+        (plain,) = empty.ground(["red"], tmp_path / "new.mp4")
+    save_model(tmp_path / "shipped" / "blocks", answers=("yes", "no"))
+    with Library.open(tmp_path / "empty", encoder=blocks) as empty:
+        (told,) = empty.ground(["red"], tmp_path / "new.mp4")
+    with Library.open(tmp_path / "lib", encoder=blocks) as made:
+        made.add(tmp_path / "new.mp4")
+        (same,) = made.ground(["red"], 1)
+        made.detach()
+        (detached,) = made.ground(["red"], 1)
+    assert plain.presence is None
+    assert told.presence == pytest.approx(same.presence, abs=1e-3)
+    np.testing.assert_allclose(told.curve, same.curve, atol=2e-2)  # a library keeps its rows in float16
+    assert detached.presence is None
+
+
 def test_rebuilding_keeps_the_model(library: Library, trained: Path):
     library.attach(trained)
     before = stored(library)
