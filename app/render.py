@@ -6,12 +6,16 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from vlm.app.console import printable, result_console
+
+if TYPE_CHECKING:
+    from vlm.types import Hit
 
 _GAP = 2
 _NARROWEST_PATH = 12
@@ -50,6 +54,14 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
     for name, value in facts:
         table.add_row(name, Text(printable(value)))
     result_console().print(table)
+
+
+def order_of(hits: Sequence[Hit]) -> tuple[Column, list[str]]:
+    """The column of what hits stand in the order of, and its cells: how likely each video is to show the query, where a trained model
+    told (``-`` behind those that it read), else the score."""
+    if any(hit.presence is not None for hit in hits):
+        return Column("shown", numbers=True), ["-" if hit.presence is None else f"{hit.presence:.0%}" for hit in hits]
+    return Column("score", numbers=True), [f"{hit.score:.3f}" for hit in hits]
 
 
 def shorten_path(path: str, width: int) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from vlm.app.console import emit, emit_row, note, results_go_to_people
 from vlm.app.progress import AddDisplay, CountDisplay
-from vlm.app.render import Column, clock_time, duration, print_table, stretch
+from vlm.app.render import Column, clock_time, duration, order_of, print_table, stretch
 
 if TYPE_CHECKING:
     from vlm.app.demo import Asked, Places, Told
@@ -55,11 +55,12 @@ def _print_query(number: int, asked: Asked) -> None:
             emit_row(asked.text, hit.rank, f"{hit.score:.4f}", f"{hit.span.start:.3f}", f"{hit.span.end:.3f}", hit.path)
         return
     emit(f"\n{number}. {asked.text}")
+    ordered_by, values = order_of(asked.hits)
     rows = [
-        [str(hit.rank), f"{hit.score:.3f}", stretch(hit.span.start, hit.span.end), "yes" if _is_true(hit.path, asked) else "", hit.path]
-        for hit in asked.hits
+        [str(hit.rank), value, stretch(hit.span.start, hit.span.end), "yes" if _is_true(hit.path, asked) else "", hit.path]
+        for hit, value in zip(asked.hits, values, strict=True)
     ]
-    print_table([Column("#", numbers=True), Column("score", numbers=True), Column("time"), Column("true"), Column("video")], rows)
+    print_table([Column("#", numbers=True), ordered_by, Column("time"), Column("true"), Column("video")], rows)
     emit(f"   true of {asked.video} at {clock_time(asked.span.start)}-{clock_time(asked.span.end, round_up=True)}")
 
 

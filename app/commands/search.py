@@ -27,7 +27,7 @@ from vlm.app.options import (
 )
 from vlm.app.out import Format, FormatOption, OutputOption, chosen_format, put, write_found
 from vlm.app.player import play
-from vlm.app.render import Column, clock_time, count, print_table, stretch
+from vlm.app.render import Column, clock_time, count, order_of, print_table, stretch
 from vlm.data.formats.found import FoundMoment
 from vlm.errors import InputError, QueryError
 
@@ -237,19 +237,20 @@ def _print_hits(hits: tuple[Hit, ...]) -> None:
             emit_row(hit.rank, f"{hit.score:.4f}", f"{hit.span.start:.3f}", f"{hit.span.end:.3f}", hit.video_id, hit.path)
     elif hits:
         longest = max(len(clock_time(hit.span.start)) for hit in hits)
+        ordered_by, values = order_of(hits)
         rows = [
             [
                 str(hit.rank),
-                f"{hit.score:.3f}",
+                value,
                 *([] if hit.confidence is None else [f"{hit.confidence:.0%}"]),
                 " " * (longest - len(clock_time(hit.span.start))) + stretch(hit.span.start, hit.span.end),
                 str(hit.video_id),
                 hit.path or "(no file left)",
             ]
-            for hit in hits
+            for hit, value in zip(hits, values, strict=True)
         ]
         confidence = [Column("sure", numbers=True)] if any(hit.confidence is not None for hit in hits) else []
-        columns = [Column("#", numbers=True), Column("score", numbers=True), *confidence, Column("time"), Column("id", numbers=True)]
+        columns = [Column("#", numbers=True), ordered_by, *confidence, Column("time"), Column("id", numbers=True)]
         columns.append(Column("video"))
         print_table(columns, rows)
 

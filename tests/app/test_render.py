@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from vlm.app.render import byte_size, clock_time, count, duration, share, shorten_path, stretch
+from vlm.app.render import byte_size, clock_time, count, duration, order_of, share, shorten_path, stretch
+from vlm.types import Hit, Span
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,17 @@ def test_a_moment_reads_as_a_player_shows_it(seconds: float, shown: str):
 )
 def test_a_stretch_is_shown_in_whole_seconds_that_hold_it(start: float, end: float, shown: str):
     assert stretch(start, end) == shown
+
+
+def test_a_table_shows_what_its_hits_stand_in_the_order_of():
+    hits = [
+        Hit(rank, 0.1 * rank, rank, rank, "a.mp4", Span(0, 1), 1.0, presence=presence)
+        for rank, presence in ((1, 0.987), (2, 0.3), (3, None))
+    ]
+    column, cells = order_of(hits)
+    assert (column.title, cells) == ("shown", ["99%", "30%", "-"])
+    column, cells = order_of(hits[2:])
+    assert (column.title, cells) == ("score", ["0.300"])
 
 
 def test_a_path_that_fits_is_left_alone():
