@@ -27,7 +27,7 @@ def test_a_stretch_is_shown_in_whole_seconds_that_hold_it(start: float, end: flo
 
 def test_a_table_shows_what_its_hits_stand_in_the_order_of():
     hits = [
-        Hit(rank, 0.1 * rank, rank, rank, "a.mp4", Span(0, 1), 1.0, presence=presence)
+        Hit(rank=rank, score=0.1 * rank, video_id=1, segment_id=1, path="a", span=Span(0, 1), duration_seconds=1.0, presence=presence)
         for rank, presence in ((1, 0.987), (2, 0.3), (3, None))
     ]
     column, cells = order_of(hits)
