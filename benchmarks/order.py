@@ -30,6 +30,8 @@ from vlm.train.retrieval import train_retrieval, twins, vectors_of
 from vlm.train.words import TextBank
 
 MIXERS = ("attention", "mamba", "vim", "dbm")
+# What gates begin at in the row of --open-gates: open from the start, so that what is pooled is not CLIP's mean at first.
+OPEN = 0.5
 TEST_SEED = 101
 
 
@@ -40,7 +42,9 @@ def main() -> None:
     parser.add_argument("--mixers", nargs="+", default=list(MIXERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--pairs", type=int, default=500, help="of the gallery")
+    parser.add_argument("--recipe", default="toybox-retrieval")
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--open-gates", action="store_true", help=f"a row of DBM whose gates begin at {OPEN:g}")
     parser.add_argument("--encoder", default="pocket")
     given = parser.parse_args()
     encoder = load_encoder(given.encoder)
@@ -57,14 +61,25 @@ def main() -> None:
         for seed in given.seeds:
             rows.setdefault(mixer, []).append(row(given, mixer, seed, encoder, features, bank, words))
             table(rows, len(shown.worlds))
+    for seed in given.seeds if given.open_gates else ():
+        rows.setdefault("dbm, gates open", []).append(row(given, "dbm", seed, encoder, features, bank, words, first_gate=OPEN))
+        table(rows, len(shown.worlds))
     (given.out / "order.json").write_text(json.dumps({"encoder": encoder.fingerprint, "rows": rows}, indent=2) + "\n")
 
 
 def row(
-    given: argparse.Namespace, mixer: str, seed: int, encoder: Any, features: Any, bank: TextBank, words: list[str]
+    given: argparse.Namespace,
+    mixer: str,
+    seed: int,
+    encoder: Any,
+    features: Any,
+    bank: TextBank,
+    words: list[str],
+    *,
+    first_gate: float = 0.0,
 ) -> dict[str, float]:
     """The figures of one training, from its folder where it has ended before."""
-    folder = given.out / f"{mixer}-{seed}"
+    folder = given.out / (f"{mixer}-open-{seed}" if first_gate else f"{mixer}-{seed}")
     kept = folder / "figures.json"
     if kept.exists():
         found: dict[str, float] = json.loads(kept.read_text())
@@ -74,8 +89,8 @@ def row(
     if given.models:
         model = VideoTextModel.from_pretrained(given.models / f"order-{mixer}-{seed}")
     else:
-        instead = {"mixer": mixer, "seed": seed, "steps": given.steps}
-        model = train_retrieval(recipe_path("toybox-retrieval"), folder, encoder, cache=given.out / "cache", resume=True, **instead)
+        instead = {"mixer": mixer, "seed": seed, "steps": given.steps, "adapter": {"first_gate": first_gate}}
+        model = train_retrieval(recipe_path(given.recipe), folder, encoder, cache=given.out / "cache", resume=True, **instead)
     found = figures(model, features, bank, words, seconds=time.perf_counter() - begin)
     kept.write_text(json.dumps(found) + "\n")
     return found

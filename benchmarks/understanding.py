@@ -2,10 +2,12 @@
 
     python -m benchmarks.understanding --out runs/understanding                                   # all rows; a stopped run goes on
     python -m benchmarks.understanding --out runs/understanding --mixers dbm --seeds 0 --sights all
+    python -m benchmarks.understanding --out runs/rows --recipe toybox-rows --ablations             # four minutes a training
 
 Each row is `python -m vlm.train toybox-all --mixer M --seed S [--sight none|frame]`; with --models FOLDER its trained model is taken from
-FOLDER/MIXER-SIGHT-SEED, as a GPU made it. Texts are balanced, so that words do not tell what is true (vlm/data/toybox/balance.py); videos
-are those of the test split, of 5 s to 10 min. Chance is of who knows the templates.
+FOLDER/MIXER-SIGHT-SEED, as a GPU made it. --ablations adds rows of DBM with one thing changed each, of ABLATIONS. Texts are balanced, so
+that words do not tell what is true (vlm/data/toybox/balance.py); videos are those of the test split, of 5 s to 10 min. Chance is of who
+knows the templates.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from vlm.train.toybox import RATE, train_toybox, worlds_of
 TEST_SEED = 105
 SHORT, LONG = 120.0, 300.0  # seconds of a video: up to the one, and from the other on
 MIXERS, SIGHTS = ("attention", "vim", "dbm"), ("all",)
+ABLATIONS: dict[str, dict[str, Any]] = {"text-right": {"text_side": "right"}, "pads-take-part": {"exact_masks": False}}
 
 
 class Asked:
@@ -91,10 +94,17 @@ def figures(reader: Reader, features: FeatureCache, asked: Asked, sight: Sight, 
 
 
 def row(
-    given: argparse.Namespace, mixer: str, sight: str, seed: int, encoder: Encoder, features: FeatureCache, asked: Asked
+    given: argparse.Namespace,
+    mixer: str,
+    sight: str,
+    seed: int,
+    encoder: Encoder,
+    features: FeatureCache,
+    asked: Asked,
+    changed: str = "",
 ) -> dict[str, Any]:
-    """The figures of one training, from its folder where it has ended before."""
-    name = f"{mixer}-{sight}-{seed}"
+    """The figures of one training, from its folder where it has ended before; ``changed`` names one of ABLATIONS."""
+    name = f"{mixer}-{changed or sight}-{seed}"
     folder = given.out / name
     kept = folder / "figures.json"
     if kept.exists():
@@ -105,8 +115,8 @@ def row(
     if given.models:
         model = VideoTextModel.from_pretrained(given.models / name)
     else:
-        instead = {"mixer": mixer, "seed": seed, "sight": sight, "steps": given.steps}
-        model = train_toybox(recipe_path(given.recipe), folder, encoder, cache=given.out / "cache", resume=True, **instead)
+        instead = {"mixer": mixer, "seed": seed, "sight": sight, "steps": given.steps, "interaction": ABLATIONS.get(changed, {})}
+        model = train_toybox(recipe_path(given.recipe), folder, encoder, cache=given.cache or given.out / "cache", resume=True, **instead)
     seconds = time.perf_counter() - begin
     found = figures(TrainedReader(encoder, model), features, asked, Sight(sight), answers=bool(model.config.answers))
     found |= {"parameters": sum(model.num_parameters().values()), "seconds of training": None if given.models else round(seconds, 1)}
@@ -119,6 +129,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=None, help="folder of models that were trained elsewhere")
     parser.add_argument("--recipe", default="toybox-all")
+    parser.add_argument("--ablations", action="store_true")
+    parser.add_argument("--cache", type=Path, default=None, help="folder for features and texts (default: OUT/cache)")
     parser.add_argument("--mixers", nargs="+", default=list(MIXERS))
     parser.add_argument("--sights", nargs="+", default=list(SIGHTS), help="all, frame, none")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -130,7 +142,7 @@ def main() -> None:
     encoder = load_encoder(given.encoder)
     given.out.mkdir(parents=True, exist_ok=True)
     asked = Asked(worlds_of(TEST_SEED, given.worlds, split="test"), given.per_kind)
-    features = open_features(asked.worlds, encoder, given.out / "cache", frames_per_second=RATE)
+    features = open_features(asked.worlds, encoder, given.cache or given.out / "cache", frames_per_second=RATE)
     rows = {"training-free": [figures(PlainReader(encoder), features, asked, Sight(), answers=False)]}
     table(rows, asked)
     for sight in given.sights:
@@ -139,6 +151,10 @@ def main() -> None:
                 name = mixer if sight == "all" else f"{mixer}, {'one frame' if sight == 'frame' else 'no video'}"
                 rows.setdefault(name, []).append(row(given, mixer, sight, seed, encoder, features, asked))
                 table(rows, asked)
+    for changed in ABLATIONS if given.ablations else ():
+        for seed in given.seeds:
+            rows.setdefault(f"dbm, {changed}", []).append(row(given, "dbm", "all", seed, encoder, features, asked, changed))
+            table(rows, asked)
     held = {"encoder": encoder.fingerprint, "worlds": given.worlds, "chance": asked.chance, "rows": rows}
     (given.out / "understanding.json").write_text(json.dumps(held, indent=2) + "\n")
 

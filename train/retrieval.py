@@ -181,7 +181,7 @@ def train_retrieval(
 
     Args:
         cache: where features are kept. workers: processes that render them.
-        instead: ``mixer``, ``seed`` and ``steps``, instead of the recipe's.
+        instead: ``mixer``, ``seed``, ``steps``, and fields of ``adapter``, instead of the recipe's.
 
     Raises:
         InputError: the recipe breaks a rule, or its width is not the encoder's.
@@ -189,7 +189,8 @@ def train_retrieval(
     made = read_recipe(recipe, SECTIONS)
     loop: LoopConfig = made["loop"]
     loop = replace(loop, seed=instead.get("seed", loop.seed), steps=instead.get("steps") or loop.steps)
-    adapter: AdapterConfig = replace(made["adapter"], mixer=instead.get("mixer") or made["adapter"].mixer)
+    fields = {"mixer": instead.get("mixer") or made["adapter"].mixer, **instead.get("adapter", {})}
+    adapter: AdapterConfig = replace(made["adapter"], **fields)
     torch.manual_seed(loop.seed)
     config = VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=adapter)
     model = build(encoder, config=config)

@@ -251,7 +251,8 @@ def train_toybox(
 
     Args:
         cache: where features are kept. workers: processes that render.
-        instead: ``mixer`` (of interaction and adapters), ``seed``, ``steps`` and ``sight``, instead of the recipe's.
+        instead: ``mixer`` (of interaction and adapters), ``seed``, ``steps``, ``sight``, and fields of ``interaction``, instead of the
+            recipe's.
 
     Raises:
         InputError: the recipe breaks a rule, or its width is not the encoder's.
@@ -260,7 +261,8 @@ def train_toybox(
     loop: LoopConfig = made["loop"]
     loop = replace(loop, seed=instead.get("seed", loop.seed), steps=instead.get("steps") or loop.steps)
     mixer = {"mixer": instead["mixer"]} if instead.get("mixer") else {}
-    adapter, interaction = replace(made["adapter"], **mixer), replace(made["interaction"], **mixer)
+    adapter = replace(made["adapter"], **mixer)
+    interaction = replace(made["interaction"], **mixer, **instead.get("interaction", {}))
     data: ExamplesConfig = replace(made["data"], sight=instead.get("sight") or made["data"].sight)
     kinds: KindsConfig = made["kinds"]
     pairs: TwinsConfig = made["twins"]

@@ -498,7 +498,7 @@ def test_a_training_of_everything_ends_in_a_model_with_every_part(tmp_path: Path
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all"])
+@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows"])
 def test_shipped_recipes_name_their_task(name: str) -> None:
     assert task_of(recipe_path(name)) == "toybox"
 

@@ -31,6 +31,7 @@ class AdapterConfig:
         mixer: what carries information along time; see MixerConfig.
         num_layers, text_layers: gated layers over frames, and over the words of a text; 0 leaves that side as it is.
         d_state, expand: of the mixer; expand None makes all mixers of about equal weights.
+        first_gate: what every gate begins at. 0, and nothing else, begins with the encoder's own pooling; others are for measuring that.
     """
 
     dim: int
@@ -39,6 +40,7 @@ class AdapterConfig:
     text_layers: int = 1
     d_state: int = 16
     expand: float | None = None
+    first_gate: float = 0.0
 
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
@@ -65,7 +67,7 @@ class TemporalAdapter(nn.Module):
         super().__init__()
         self.config = config
         self.time = TimeEmbedding(config.dim) if config.num_layers else None
-        self.layers = nn.ModuleList([GatedLayer(config.mixer_config()) for _ in range(config.num_layers)])
+        self.layers = nn.ModuleList([GatedLayer(config.mixer_config(), config.first_gate) for _ in range(config.num_layers)])
 
     def forward(self, frames: Tensor, times: Tensor, mask: Tensor | None = None) -> Adapted:
         """Adapted frames and their pooled vector: at first the frames themselves and their normalised mean.
@@ -93,11 +95,11 @@ class TextAdapter(nn.Module):
     def __init__(self, config: AdapterConfig) -> None:
         super().__init__()
         self.config = config
-        self.layers = nn.ModuleList([GatedLayer(config.mixer_config()) for _ in range(config.text_layers)])
+        self.layers = nn.ModuleList([GatedLayer(config.mixer_config(), config.first_gate) for _ in range(config.text_layers)])
         if config.text_layers:
             self.place = TimeEmbedding(config.dim)
             self.norm, self.project = nn.LayerNorm(config.dim), nn.Linear(config.dim, config.dim)
-            self.gate = nn.Parameter(torch.zeros(()))
+            self.gate = nn.Parameter(torch.tensor(config.first_gate))
 
     def forward(self, pooled: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Unit vectors (b, d); at first ``pooled`` itself, normalised.
@@ -122,13 +124,13 @@ class TextAdapter(nn.Module):
 
 
 class GatedLayer(nn.Module):
-    """``x + tanh(gate) * mixer(norm(x) + extra)``; the gate is zero at first."""
+    """``x + tanh(gate) * mixer(norm(x) + extra)``; the gate is zero at first, unless ``first_gate`` is another number."""
 
-    def __init__(self, mixer: MixerConfig) -> None:
+    def __init__(self, mixer: MixerConfig, first_gate: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(mixer.d_model)
         self.mixer = mixer.build()
-        self.gate = nn.Parameter(torch.zeros(()))
+        self.gate = nn.Parameter(torch.tensor(first_gate))
 
     def forward(self, x: Tensor, mask: Tensor | None = None, *, extra: Tensor | None = None) -> Tensor:
         """The same shape (b, t, d); what stands at pads is as it was."""

@@ -48,6 +48,15 @@ def test_a_new_adapter_is_mean_pooling(mixer: str) -> None:
     torch.testing.assert_close(made.pooled, F.normalize(frames.mean(dim=1), dim=-1), rtol=0, atol=1e-15)
 
 
+def test_an_adapter_whose_gates_begin_open_is_not() -> None:
+    frames, times = video(9)
+    made = TemporalAdapter(AdapterConfig(dim=DIM, d_state=4, first_gate=0.5)).double()
+    assert all(float(layer.gate.detach()) == 0.5 for layer in made.layers)  # type: ignore[union-attr]
+    assert not torch.allclose(made(frames, times).pooled, F.normalize(frames.mean(dim=1), dim=-1), atol=1e-3)
+    text = TextAdapter(AdapterConfig(dim=DIM, d_state=4, first_gate=0.5))
+    assert float(text.gate.detach()) == 0.5
+
+
 @pytest.mark.parametrize("mixer", MIXERS)
 def test_a_new_adapter_can_learn(mixer: str) -> None:
     made = adapter(mixer, learnt=False)
