@@ -1,7 +1,8 @@
 """Learning to find videos by what happens in which order: the temporal adapter and the text adapter before order twins of Toybox.
 
 Twins are two videos of the same two events in either order, each with the text of its own: the hardest negatives there are, and what no
-mean of frames can tell apart.
+mean of frames can tell apart. Stretches of other videos bring more of them at no cost: a stretch in which one thing happens, then another,
+has the text that says so and one that says it the other way round.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from vlm.data.toybox.dice import Dice
+from vlm.data.toybox.facts import Facts
+from vlm.data.toybox.language import event_caption
+from vlm.data.toybox.plan import make_world
+from vlm.data.toybox.queries import queries
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.data.toybox.world import World
 from vlm.encoders.base import Encoder
@@ -33,28 +38,35 @@ from vlm.train.losses.contrastive import info_nce
 from vlm.train.ranks import gathered, rank_and_ranks, share
 from vlm.train.recipe import read_recipe
 from vlm.train.words import TextBank, Words
+from vlm.types import Span
 
 MOST_SCALE = 200.0
+RATE = 2.0  # frames a second of every Toybox row
+# Seconds that a stretch may begin before what happens in it, and end after it; and of one with two events, from the one to the other.
+MOST_AROUND, MOST_SECONDS = 2.0, 24.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwinsConfig:
-    """Which twins: ``pairs`` of the training split from ``seed``, ``batch_pairs`` a batch, ``phrasings`` of each text; and how many
-    stretches of other videos a batch holds beside them, where there are such."""
+    """Which twins: ``pairs`` of the training split from ``seed``, ``batch_pairs`` a batch (0: none), ``phrasings`` of each text; and how
+    many stretches of other videos a batch holds beside them, of ``stretch_worlds`` worlds from ``stretch_seed`` where no other training
+    brings its own."""
 
     seed: int = 1
     pairs: int = 2000
     batch_pairs: int = 24
     batch_stretches: int = 0
+    stretch_seed: int = 11
+    stretch_worlds: int = 0
     phrasings: int = 4
     first_scale: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "batch_pairs", "phrasings"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_stretches < 0:
-            raise InputError(f"batch_stretches must be at least 0, got {self.batch_stretches}")
+        for name, least in (("pairs", 1), ("phrasings", 1), ("batch_pairs", 0), ("batch_stretches", 0), ("stretch_worlds", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not self.batch_pairs and not self.batch_stretches:
+            raise InputError("a batch needs pairs or stretches, got batch_pairs 0 and batch_stretches 0")
         if self.batch_pairs > self.pairs:
             raise InputError(f"batch_pairs {self.batch_pairs} is more than pairs {self.pairs}")
 
@@ -80,7 +92,8 @@ def twins(seed: int, pairs: int, *, split: str, phrasings: int = 1) -> Twins:
 @dataclass(frozen=True, slots=True)
 class RetrievalBatch:
     """Videos (b, t, d) with times and mask, and one text each; the first ``num_twins`` are twins, in pairs. ``excluded`` (b, b) bool are
-    pairs that may be true without being row i's own; None is none."""
+    pairs that may be true without being row i's own; None is none. ``negatives`` are texts that belong to none of the videos, one for each
+    of those behind the twins; ``is_reversed`` (n,) bool, which of them say the opposite of that video's own. Either both or none."""
 
     frames: Tensor
     times: Tensor
@@ -88,16 +101,47 @@ class RetrievalBatch:
     words: Words
     num_twins: int = 0
     excluded: Tensor | None = None
+    negatives: Words | None = None
+    is_reversed: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Rows ``[first, last)`` of a video in which something happens, and texts that say it."""
+    """Rows ``[first, last)`` of a video in which something happens, texts that say it, and one that says the opposite, where there is
+    one."""
 
     video: int
     first: int
     last: int
     texts: tuple[str, ...]
+    reversed: str | None = None
+
+
+def stretches_of(worlds: Sequence[World], *, frames_per_second: float) -> list[Stretch]:
+    """One stretch around each event of each world, with captions of it; and around what is said to happen in an order, or in a direction,
+    with the text that says the opposite, where it is no longer than MOST_SECONDS."""
+    found = []
+    for video, world in enumerate(worlds):
+        for event in world.events:
+            dice = Dice(VERSION, "stretch", world.name, event.id)
+            rows = _around(world, event.span, dice, frames_per_second)
+            texts = tuple(dict.fromkeys(event_caption(event, dice, detail=detail, article="a") for detail in ("short", "full", "full")))
+            found.append(Stretch(video, *rows, texts))
+        for query in queries(Facts(world)):
+            for span in query.spans[:1] if query.kind in ("order", "direction") and query.twin else ():
+                if span.seconds <= MOST_SECONDS:
+                    rows = _around(world, span, Dice(VERSION, "stretch", query.id), frames_per_second)
+                    found.append(Stretch(video, *rows, (query.text,), query.twin))
+    return found
+
+
+def _around(world: World, span: Span, dice: Dice, frames_per_second: float) -> tuple[int, int]:
+    """The rows from a little before to a little after a span, at least one."""
+    rows = len(range(int(-(-world.seconds * frames_per_second // 1))))
+    start = max(0.0, span.start - MOST_AROUND * dice.uniform())
+    end = min(world.seconds, span.end + MOST_AROUND * dice.uniform())
+    first = min(int(start * frames_per_second), rows - 1)
+    return first, max(first + 1, min(rows, int(end * frames_per_second)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +149,7 @@ class RetrievalSource:
     """Batches of twins, each pair once an epoch, in one phrasing; and with them ``batch_stretches`` stretches of other videos."""
 
     config: TwinsConfig
-    features: FeatureSource
+    features: FeatureSource | None
     texts: tuple[tuple[str, ...], ...]
     bank: TextBank
     stretches: Sequence[Stretch] = ()
@@ -114,6 +158,8 @@ class RetrievalSource:
     def pairs(self, index: int) -> np.ndarray:
         """The pairs of batch ``index``."""
         size = self.config.batch_pairs
+        if not size:
+            return np.zeros(0, np.int64)
         epoch, number = divmod(index, self.config.pairs // size)
         return np.random.default_rng([self.config.seed, epoch]).permutation(self.config.pairs)[number * size : (number + 1) * size]
 
@@ -126,7 +172,10 @@ class RetrievalSource:
         pairs = self.pairs(index)[share(self.config.batch_pairs, rank, ranks)]
         videos = np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel().tolist()
         phrasing = Dice("phrasing", self.config.seed, index).below(self.config.phrasings)
-        shown, said = [self.features[video] for video in videos], [self.texts[video][phrasing] for video in videos]
+        assert self.features is not None or not videos
+        shown = [] if self.features is None else [self.features[video] for video in videos]
+        said = [self.texts[video][phrasing] for video in videos]
+        negatives = is_reversed = None
         if self.stretches and self.config.batch_stretches:
             assert self.stretch_features is not None
             dice = Dice("stretches", self.config.seed, index)
@@ -135,8 +184,11 @@ class RetrievalSource:
             own = share(self.config.batch_stretches, rank, ranks)
             shown += [self.stretch_features[one.video].part(one.first, one.last) for one in chosen[own]]
             said += texts[own]
+            others = [one.reversed or dice.choose(dice.choose(self.stretches).texts) for one in chosen]
+            negatives = self.bank.words(others[own])
+            is_reversed = torch.tensor([one.reversed is not None for one in chosen[own]])
         frames, times, mask, _ = batch_of(shown)
-        return RetrievalBatch(frames, times, mask, self.bank.words(said), len(videos))
+        return RetrievalBatch(frames, times, mask, self.bank.words(said), len(videos), negatives=negatives, is_reversed=is_reversed)
 
     def describe_batch(self, index: int) -> str:
         """The pairs of the batch."""
@@ -159,8 +211,15 @@ class RetrievalTraining(nn.Module):
         texts = self.text_adapter(words.pooled, words.tokens, words.mask).float()
         scale = self.log_scale.exp().clamp(max=MOST_SCALE)
         excluded = None if batch.excluded is None else batch.excluded.to(device)
-        loss = info_nce(gathered(videos), gathered(texts), scale, excluded=excluded)
-        figures = {"scale": scale.detach()}
+        figures, against = {"scale": scale.detach()}, None
+        if batch.negatives is not None and batch.is_reversed is not None:
+            words = batch.negatives.to(device)
+            against = self.text_adapter(words.pooled, words.tokens, words.mask).float()
+            own, other = ((videos[batch.num_twins :] * some).sum(dim=-1) for some in (texts[batch.num_twins :], against))
+            if bool(batch.is_reversed.any()):
+                figures = {"reversed": (own > other)[batch.is_reversed.to(device)].float().mean().detach()} | figures
+            against = gathered(against)
+        loss = info_nce(gathered(videos), gathered(texts), scale, excluded=excluded, negatives=against)
         if batch.num_twins:
             videos, texts = videos[: batch.num_twins], texts[: batch.num_twins]
             own, other = (videos * texts).sum(dim=-1), (videos * texts.view(-1, 2, texts.shape[1]).flip(1).flatten(0, 1)).sum(dim=-1)
@@ -211,9 +270,21 @@ def train_retrieval(
 
 
 def _source(data: TwinsConfig, encoder: Encoder, cache: Path, workers: int, *, split: str) -> RetrievalSource:
-    shown = twins(data.seed, data.pairs, split=split, phrasings=data.phrasings)
-    bank = TextBank(encoder, [text for texts in shown.texts for text in texts], cache)
-    return RetrievalSource(data, open_features(shown.worlds, encoder, cache, workers=workers), shown.texts, bank)
+    shown = twins(data.seed, data.pairs if data.batch_pairs else 0, split=split, phrasings=data.phrasings)
+    worlds = [make_world(data.stretch_seed, index, split=split) for index in range(data.stretch_worlds if data.batch_stretches else 0)]
+    if data.batch_stretches and not worlds:
+        raise InputError(f"batch_stretches {data.batch_stretches} needs worlds to take stretches of: set stretch_worlds")
+    stretches = stretches_of(worlds, frames_per_second=RATE)
+    bank = TextBank(encoder, [*(text for texts in shown.texts for text in texts), *texts_of_stretches(stretches)], cache)
+    features, others = (
+        open_features(some, encoder, cache, frames_per_second=RATE, workers=workers) if some else None for some in (shown.worlds, worlds)
+    )
+    return RetrievalSource(data, features, shown.texts, bank, stretches, others)
+
+
+def texts_of_stretches(stretches: Sequence[Stretch]) -> list[str]:
+    """Every text that batches of the stretches need."""
+    return [text for one in stretches for text in (*one.texts, one.reversed) if text is not None]
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,11 @@ from vlm.train.held_out import BATCHES, held_out_loss
 from vlm.train.loop import LoopConfig, SharedSource, Source, run
 from vlm.train.ranks import rank_and_ranks
 from vlm.train.recipe import read_recipe
-from vlm.train.retrieval import RetrievalSource, RetrievalTraining, TwinsConfig, twins
-from vlm.train.toybox_examples import ANSWERS, QUESTION_KINDS, KindsConfig, WorldWitness, stretches_of, world_examples
+from vlm.train.retrieval import RATE, RetrievalSource, RetrievalTraining, TwinsConfig, stretches_of, texts_of_stretches, twins
+from vlm.train.toybox_examples import ANSWERS, QUESTION_KINDS, KindsConfig, WorldWitness, world_examples
 from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
 
-RATE = 2.0  # frames a second of every Toybox row
 # What a window of a video is shown for: texts that it may hold all of.
 WINDOW_KINDS = ("thing", "event", "absent", "direction", "order", *QUESTION_KINDS.values())
 FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kind of example
@@ -139,6 +139,13 @@ def worlds_of(seed: int, count: int, *, split: str) -> list[World]:
     return [make_world(seed, index, split=split) for index in range(count)]
 
 
+@lru_cache(maxsize=2)
+def _asked(seed: int, count: int, split: str) -> tuple[list[World], list[Example]]:
+    """Worlds and all that is asked about them: minutes for thousands, and the same for every row of a table."""
+    worlds = worlds_of(seed, count, split=split)
+    return worlds, [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
+
+
 def example_source(
     examples: Sequence[Example],
     features: FeatureSource,
@@ -212,17 +219,16 @@ class _Sources:
 
     def of(self, data: ExamplesConfig, pairs: TwinsConfig, *, split: str) -> MixedSource:
         """Examples of a split, and its twins and stretches where adapters are trained."""
-        worlds = worlds_of(data.seed, data.worlds, split=split)
+        worlds, examples = _asked(data.seed, data.worlds, split)
         features = self._features(worlds)
-        examples = [example for video, world in enumerate(worlds) for example in world_examples(world, video)]
         witness = WorldWitness(worlds, RATE)
         crossing: SharedSource = self._crossing(examples, features, data, witness)
         sources: dict[str, Source] = {"crossing": crossing}
         if data.retrieval_share:
             shown = twins(pairs.seed, pairs.pairs, split=split, phrasings=pairs.phrasings)
             stretches = stretches_of(worlds, frames_per_second=RATE)
-            said = [text for some in (*shown.texts, *(stretch.texts for stretch in stretches)) for text in some]
-            bank = TextBank(self.encoder, said, self.cache)
+            said = [text for some in shown.texts for text in some]
+            bank = TextBank(self.encoder, [*said, *texts_of_stretches(stretches)], self.cache)
             sources["retrieval"] = RetrievalSource(pairs, self._features(shown.worlds), shown.texts, bank, stretches, features)
         shares = {"crossing": 1 - data.retrieval_share, "retrieval": data.retrieval_share}
         return MixedSource(sources, shares, self.seed)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vlm.data.toybox.dice import Dice
 from vlm.data.toybox.facts import Facts, keeps_look
-from vlm.data.toybox.language import Description, describe, description_of, event_caption
+from vlm.data.toybox.language import Description, describe, description_of
 from vlm.data.toybox.motion import states
 from vlm.data.toybox.queries import Query, queries
 from vlm.data.toybox.questions import COUNTS, NEXT_TEMPLATES, TIMES_COUNTED, Question, questions
@@ -20,13 +20,10 @@ from vlm.data.toybox.vocabulary import ACTIONS, COLOURS, RADII, SHAPES, SIZES, T
 from vlm.data.toybox.world import States, World
 from vlm.errors import InputError
 from vlm.train.examples import Example
-from vlm.train.retrieval import Stretch
 from vlm.types import Span
 
 # The closed list: every option of Toybox's questions but those that name events.
 ANSWERS = (*COUNTS, *TIMES_COUNTED, *COLOURS, "before", "after", "yes", "no")
-# Seconds that a stretch may begin before its event, and end after it.
-MOST_AROUND = 2.0
 # Of so many things of a world it is asked when they are on screen, and of as many that never are; seen so many times a second.
 THINGS, GLANCES = 4, 10
 THING_MENTIONS = (
@@ -297,19 +294,3 @@ def question_example(question: Question, video: int, mentions: tuple[tuple[tuple
         things=question.things,
         mentions=mentions,
     )
-
-
-def stretches_of(worlds: Sequence[World], *, frames_per_second: float) -> list[Stretch]:
-    """One stretch around each event of each world, with captions of it."""
-    found = []
-    for video, world in enumerate(worlds):
-        rows = len(range(int(-(-world.seconds * frames_per_second // 1))))
-        for event in world.events:
-            dice = Dice(VERSION, "stretch", world.name, event.id)
-            start = max(0.0, event.span.start - MOST_AROUND * dice.uniform())
-            end = min(world.seconds, event.span.end + MOST_AROUND * dice.uniform())
-            first = min(int(start * frames_per_second), rows - 1)
-            last = max(first + 1, min(rows, int(end * frames_per_second)))
-            texts = tuple(dict.fromkeys(event_caption(event, dice, detail=detail, article="a") for detail in ("short", "full", "full")))
-            found.append(Stretch(video, first, last, texts))
-    return found

@@ -33,7 +33,7 @@ from vlm.train.examples import (
 from vlm.train.log import read_log
 from vlm.train.recipe import recipe_path, task_of
 from vlm.train.toybox import train_toybox, worlds_of
-from vlm.train.toybox_examples import ANSWERS, LABELS, KindsConfig, WorldWitness, stretches_of, world_examples
+from vlm.train.toybox_examples import ANSWERS, LABELS, KindsConfig, WorldWitness, world_examples
 from vlm.train.video_text import _choices
 from vlm.train.words import TextBank
 from vlm.types import Features, Span
@@ -442,17 +442,6 @@ def test_every_example_of_a_world_says_what_its_truth_says() -> None:
             if example.kind == "first":
                 assert [one.is_right for one in passes_of([example], ANSWERS)].count(True) == 1
     assert set(kinds) == set(KindsConfig().shares())
-
-
-def test_a_stretch_holds_its_event() -> None:
-    worlds = worlds_of(3, 6, split="train")
-    found = stretches_of(worlds, frames_per_second=2.0)
-    events = [event for world in worlds for event in world.events]
-    assert len(found) == len(events)
-    for stretch, event in zip(found, events, strict=True):
-        assert stretch.first / 2 <= event.span.start + 0.5
-        assert stretch.last / 2 >= min(event.span.end, worlds[stretch.video].seconds) - 0.5
-        assert stretch.texts
 
 
 RECIPE = """

@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from tests.train.test_features import MeanEncoder
+from vlm.data.toybox.facts import Facts
+from vlm.data.toybox.plan import make_world
+from vlm.data.toybox.queries import queries
 from vlm.encoders.base import TextTokens
 from vlm.errors import InputError
 from vlm.models.adapter import AdapterConfig
@@ -24,6 +27,9 @@ from vlm.train.retrieval import (
     RetrievalTraining,
     Stretch,
     TwinsConfig,
+    encode_words,
+    stretches_of,
+    texts_of_stretches,
     train_retrieval,
     twins,
     vectors_of,
@@ -118,6 +124,68 @@ def test_a_batch_holds_stretches_of_other_videos_behind_the_twins(tmp_path: Path
         assert torch.equal(batch.words.pooled[row], bank.words(["a far thing"]).pooled[0])
 
 
+def test_a_stretch_holds_its_event_and_the_order_that_it_is_said_to_show() -> None:
+    worlds = [make_world(3, index, split="train") for index in range(12)]
+    found = stretches_of(worlds, frames_per_second=2.0)
+    events = [(video, event) for video, world in enumerate(worlds) for event in world.events]
+    alone, reversible = ([one for one in found if (one.reversed is None) == is_alone] for is_alone in (True, False))
+    assert len(alone) == len(events)
+    for stretch, (video, event) in zip(sorted(alone, key=lambda one: one.video), events, strict=True):
+        assert stretch.video == video
+        assert stretch.first / 2 <= event.span.start + 0.5
+        assert stretch.last / 2 >= min(event.span.end, worlds[stretch.video].seconds) - 0.5
+        assert stretch.texts
+    asked = {query.text: (video, query) for video, world in enumerate(worlds) for query in queries(Facts(world)) if query.twin}
+    assert {asked[one.texts[0]][1].kind for one in reversible} == {"order", "direction"}
+    for stretch in reversible:
+        video, query = asked[stretch.texts[0]]
+        assert (stretch.video, stretch.reversed) == (video, query.twin)
+        assert stretch.first / 2 <= query.spans[0].start + 0.5
+        assert stretch.last / 2 >= min(query.spans[0].end, worlds[video].seconds) - 0.5
+        assert (stretch.last - stretch.first) / 2 <= 24 + 2 * 2 + 0.5
+
+
+def test_what_says_the_opposite_stands_among_the_texts_alone(tmp_path: Path) -> None:
+    encoder = Encoder()
+    worlds = [make_world(3, index, split="train") for index in range(2)]
+    features = open_features(worlds, encoder, tmp_path)  # type: ignore[arg-type]
+    stretches = [Stretch(0, 2, 6, ("a b",), "b a"), Stretch(1, 0, 5, ("c",))]
+    bank = TextBank(encoder, texts_of_stretches(stretches))  # type: ignore[arg-type]
+    assert set(texts_of_stretches(stretches)) == {"a b", "b a", "c"}
+    config = TwinsConfig(batch_pairs=0, batch_stretches=8)
+    source = RetrievalSource(config, None, (), bank, stretches, features)
+    batch = source.batch(3)
+    assert batch.negatives is not None
+    assert batch.is_reversed is not None
+    assert (len(batch.frames), batch.num_twins, len(batch.negatives.pooled)) == (8, 0, 8)
+    own, opposite = bank.words(["a b", "c"]).pooled, bank.words(["b a"]).pooled[0]
+    for row in range(8):
+        is_first = torch.equal(batch.words.pooled[row], own[0])
+        assert bool(batch.is_reversed[row]) == is_first
+        if is_first:
+            assert torch.equal(batch.negatives.pooled[row], opposite)
+    assert 0 < int(batch.is_reversed.sum()) < 8
+    halves = [source.part(3, rank, 2) for rank in range(2)]
+    assert torch.equal(torch.cat([half.negatives.pooled for half in halves]), batch.negatives.pooled)  # type: ignore[union-attr]
+    torch.manual_seed(0)
+    model = VideoTextModel(VideoTextConfig(encoder="mean", fingerprint="f", adapter=AdapterConfig(dim=3, d_state=2, first_gate=0.4)))
+    training = RetrievalTraining(model, 10.0).eval()
+    loss, figures = training(batch)
+    videos = model.encode_video(batch.frames, batch.times, batch.mask).pooled
+    texts, against = (encode_words(model, words, "cpu") for words in (batch.words, batch.negatives))
+    similarity = 10.0 * videos @ torch.cat([texts, against]).T
+    rows, columns = (-part.detach().log_softmax(dim=1).diagonal().mean() for part in (similarity, similarity[:, :8].T))
+    assert float(loss.detach()) == pytest.approx(float((rows + columns) / 2), rel=1e-4)
+    told = (similarity[:, :8].diagonal() > similarity[:, 8:].diagonal())[batch.is_reversed]
+    assert float(figures["reversed"]) == pytest.approx(float(told.float().mean()))
+
+
+def test_stretches_need_worlds(recipe: Path, tmp_path: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("[data]\n", "[data]\nbatch_stretches = 2\n"))
+    with pytest.raises(InputError, match="batch_stretches 2 needs worlds"):
+        train_retrieval(recipe, tmp_path / "out", Encoder(), cache=tmp_path)  # type: ignore[arg-type]
+
+
 def test_a_training_ends_in_a_model_that_can_be_opened_and_gone_on_with(recipe: Path, tmp_path: Path) -> None:
     encoder = Encoder()
     train_retrieval(recipe, tmp_path / "out", encoder, cache=tmp_path / "cache", mixer="dbm", seed=5)  # type: ignore[arg-type]
@@ -175,7 +243,7 @@ def test_a_width_that_is_not_the_encoders_is_refused(recipe: Path, tmp_path: Pat
         train_retrieval(recipe, tmp_path / "out", Encoder(), cache=tmp_path)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"pairs": 0}, {"batch_pairs": 3000}])
+@pytest.mark.parametrize("wrong", [{"pairs": 0}, {"batch_pairs": 3000}, {"batch_pairs": 0}, {"batch_stretches": -1}])
 def test_twins_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match=str(next(iter(wrong.values())))):
         TwinsConfig(**wrong)  # type: ignore[arg-type]
