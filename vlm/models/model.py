@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHe
 from vlm.models.interaction import Fused, Interaction, InteractionConfig, Watched
 from vlm.ssm.stack import count_parameters
 
-FORMAT = 1
+# Since 2 the lookup of an interaction looks through two layers, and summaries know which track found what.
+FORMAT = 2
 _PARTS: dict[str, type[Any]] = {"adapter": AdapterConfig, "interaction": InteractionConfig, "decoder": DecoderConfig}
 
 
@@ -186,6 +187,8 @@ def _config(held: Mapping[str, Any], path: Path) -> VideoTextConfig:
         raise WeightsUnavailable(f"{str(path)!r} is no config of a video-text model: it needs 'format' and 'model'")
     if held["format"] > FORMAT:
         raise WeightsUnavailable(f"{str(path)!r} has format {held['format']}, this vlm reads up to {FORMAT}: install a newer one")
+    if held["format"] < FORMAT and given.get("interaction") is not None:
+        raise WeightsUnavailable(f"{str(path)!r} has format {held['format']}, whose interaction had other parts: train the model again")
     try:
         parts = {name: _part(kind, given.get(name), name) for name, kind in _PARTS.items()}
         plain = {name: value for name, value in given.items() if name not in _PARTS}
@@ -225,6 +228,25 @@ def build(encoder: Encoder, *, config: VideoTextConfig) -> VideoTextModel:
     if encoder.dim != config.adapter.dim:
         raise InputError(f"adapter.dim must be the encoder's width {encoder.dim}, got {config.adapter.dim}")
     return model
+
+
+def joined(adapters: VideoTextModel, crossing: VideoTextModel) -> VideoTextModel:
+    """The adapters of one model beside the interaction and the heads of another: they share no weights, and may be trained apart.
+
+    Raises:
+        EncoderMismatch: the models were made for different encoders. InputError: the second is for retrieval alone.
+    """
+    one, other = adapters.config, crossing.config
+    if one.fingerprint != other.fingerprint:
+        raise EncoderMismatch(
+            f"adapters made for the encoder {one.encoder!r} ({one.fingerprint}) cannot stand beside an interaction made for "
+            f"{other.encoder!r} ({other.fingerprint})"
+        )
+    made = VideoTextModel(replace(other, adapter=one.adapter))
+    made.cross().load_state_dict(crossing.cross().state_dict())
+    made.adapter.load_state_dict(adapters.adapter.state_dict())
+    made.text_adapter.load_state_dict(adapters.text_adapter.state_dict())
+    return made.eval()
 
 
 def padded(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,8 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
 from vlm.models.folder import CARD, CONFIG, WEIGHTS
 from vlm.models.interaction import InteractionConfig
-from vlm.models.model import VideoTextConfig, VideoTextModel, build, padded
+from vlm.models.model import VideoTextConfig, VideoTextModel, build, joined, padded
+from vlm.train.join import main
 
 CONFIGURED = VideoTextConfig(
     encoder="small",
@@ -57,6 +58,37 @@ def test_what_was_saved_is_what_is_opened(saved: Path) -> None:
     assert "small" in (saved / CARD).read_text()
     assert {path.name for path in saved.iterdir()} == {CONFIG, WEIGHTS, CARD}
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_adapters_stand_beside_an_interaction_that_was_trained_apart(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(7)
+    deep = VideoTextModel(VideoTextConfig(encoder="small", fingerprint="f1", adapter=AdapterConfig(dim=8, num_layers=3, d_state=2)))
+    folder = deep.save_pretrained(tmp_path / "deep")
+    assert main([str(folder), str(saved), "--out", str(tmp_path / "both"), "--half"]) == 0
+    both = VideoTextModel.from_pretrained(tmp_path / "both")
+    assert both.config == replace(CONFIGURED, adapter=deep.config.adapter)
+    expected = {name: value for name, value in model().state_dict().items() if name.startswith("crossing.")} | deep.state_dict()
+    assert both.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[name].half().float()) for name, value in both.state_dict().items())
+    with pytest.raises(EncoderMismatch, match=r"'other' .*'small'"):
+        joined(VideoTextModel(replace(deep.config, encoder="other", fingerprint="f2")), model())
+    capsys.readouterr()
+    assert main([str(saved), str(folder), "--out", str(tmp_path / "none")]) == 1
+    assert "for retrieval alone" in capsys.readouterr().err
+
+
+def test_an_interaction_of_an_earlier_format_is_refused_and_adapters_are_not(saved: Path, tmp_path: Path) -> None:
+    alone = VideoTextModel(VideoTextConfig(encoder="small", fingerprint="f1", adapter=CONFIGURED.adapter)).save_pretrained(
+        tmp_path / "alone"
+    )
+    for folder in (saved, alone):
+        held = json.loads((folder / CONFIG).read_text())
+        (folder / CONFIG).write_text(json.dumps(held | {"format": 1}))
+    assert VideoTextModel.from_pretrained(alone).crossing is None
+    with pytest.raises(WeightsUnavailable, match="format 1, whose interaction had other parts: train the model again"):
+        VideoTextModel.from_pretrained(saved)
 
 
 def test_saving_again_replaces_a_model_and_nothing_else(saved: Path, tmp_path: Path) -> None:
@@ -113,7 +145,7 @@ def test_tensors_that_are_not_those_of_the_config_are_refused(saved: Path, chang
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda held: held.update(format=2), "format 2, this vlm reads up to 1: install a newer one"),
+        (lambda held: held.update(format=3), "format 3, this vlm reads up to 2: install a newer one"),
         (lambda held: held.pop("model"), "needs 'format' and 'model'"),
         (lambda held: held["model"]["adapter"].update(layers=3), "adapter.layers is unknown"),
         (lambda held: held["model"].update(encode="x"), "model.encode is unknown; did you mean 'encoder'"),
