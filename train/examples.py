@@ -20,7 +20,7 @@ from vlm.types import Features, Span
 
 NUM_STATES = 10  # shown (0 or 1), x, y, radius, sine and cosine of its heading; places in lists: colour, shape, texture, size
 IGNORED = -100  # a target that is not known, as torch's losses spell it
-MENTIONS = 3  # slots that are told what to look for: the first and the second thing that a text says to happen, and what its option says
+MENTIONS = 3  # slots that are told what to look for: what a text says to happen, first and then, and what its option says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,10 +166,16 @@ class Pass:
     option: int | None = None
 
     def mentions(self) -> list[tuple[tuple[int, Span], ...] | None]:
-        """What each of the first slots should find: times at which things do it; None where that is not known."""
+        """What each of the first slots should find: times at which things do it; None where that is not known.
+
+        With an option, a question of what comes first or last says an order: then what comes first by it is first.
+        """
         said = self.example.mentions[: MENTIONS - 1]
+        option = said[self.option] if self.option is not None and self.option < len(said) else None
+        if option is not None and all(said):
+            said = tuple(sorted(said, key=lambda times: min(span.start for _, span in times), reverse=not self.is_right))
         found: list[tuple[tuple[int, Span], ...] | None] = [*said, *([None] * (MENTIONS - 1 - len(said)))]
-        return [*found, said[self.option] if self.option is not None and self.option < len(said) else None]
+        return [*found, option]
 
 
 def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]:

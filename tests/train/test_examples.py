@@ -291,6 +291,9 @@ def test_slots_are_told_which_track_does_what_is_mentioned_and_when() -> None:
         passes = [(kept[0], 0), (kept[0], 1), *((one, None) for one in kept[1:])]
         for row, (one, option) in enumerate(passes):
             said = [*one.mentions, *([None] * (2 - len(one.mentions))), None if option is None else one.mentions[option]]
+            if option is not None:  # what it says of the order is the words' alone
+                says_first = any(words in one.text for words in ("happens first", "comes first"))
+                said[:2] = [one.mentions[option if says_first else 1 - option], one.mentions[1 - option if says_first else option]]
             start = windows[one.video].start if one.video in windows else 0.0
             seen = states(worlds[one.video], features[one.video].times)
             times = batch.times[batch.video[row]][batch.mask[batch.video[row]]].numpy() + start
