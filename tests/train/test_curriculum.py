@@ -149,6 +149,24 @@ def test_a_scene_is_a_window_of_its_video_with_all_that_is_known_of_it() -> None
     assert both == {tuple(row) for row in batch.frames[:, 0].tolist()}
 
 
+def test_a_share_of_scenes_shows_every_second_row() -> None:
+    source = scenes(12)
+    thin = [replace(source, thin_share=0.5).batch(index) for index in range(20)]
+    steps = Counter[int]()
+    for index, batch in enumerate(thin):
+        full = source.batch(index)
+        step = 1 if batch.frames.shape == full.frames.shape else 2
+        steps[step] += 1
+        for item in range(12):
+            real = int(full.mask[item].sum())
+            rows = len(range(0, real, step))
+            assert int(batch.mask[item].sum()) == rows
+            for name in ("frames", "times", "track_states", "track_acts"):
+                thinned, whole = getattr(batch, name)[item, :rows], getattr(full, name)[item, :real:step]
+                assert torch.equal(thinned.nan_to_num(), whole.nan_to_num())
+    assert min(steps[1], steps[2]) > 4
+
+
 @dataclass(frozen=True)
 class Named:
     name: str

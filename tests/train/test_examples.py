@@ -401,6 +401,22 @@ def test_windows_hold_a_moment_of_what_is_asked_and_lie_within_the_video() -> No
     assert whole.batch(0).durations.tolist() == [40.0] * 3
 
 
+def test_a_share_of_batches_shows_every_second_row() -> None:
+    made = many_videos(thin_share=0.5)
+    whole = many_videos()
+    steps = Counter[int]()
+    for index in range(30):
+        batch, full = made.batch(index), whole.batch(index)
+        assert torch.equal(batch.durations, full.durations)
+        step = 1 if batch.frames.shape == full.frames.shape else 2
+        steps[step] += 1
+        for video in range(len(batch.frames)):
+            rows, real = int(batch.mask[video].sum()), int(full.mask[video].sum())
+            assert torch.equal(batch.times[video, :rows], full.times[video, :real:step])
+            assert torch.equal(batch.frames[video, :rows], full.frames[video, :real:step])
+    assert min(steps[1], steps[2]) > 8
+
+
 def test_a_share_without_an_example_is_refused() -> None:
     with pytest.raises(InputError, match="no example of 'missing': examples hold"):
         ExampleSource(EXAMPLES, FEATURES, TextBank(Encoder(), []), 2, {"event": 1.0, "missing": 1.0})  # type: ignore[arg-type]
