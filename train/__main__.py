@@ -22,7 +22,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the log, the checkpoints and the result")
     parser.add_argument("--cache", type=Path, default=None, help="folder for rendered frames (default: OUT/cache)")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, or begin where there is none")
-    parser.add_argument("--begin-with", type=Path, default=None, help="folder of a pocket: train its text tower on, before its image tower")
+    parser.add_argument(
+        "--begin-with",
+        type=Path,
+        default=None,
+        help="pocket: folder of a pocket, train its text tower on, before its image tower; toybox-…: of a training to go on from",
+    )
     parser.add_argument("--steps", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=None, help="instead of the recipe's")
     parser.add_argument("--mixer", default=None, help="instead of the recipe's: mamba, vim, dbm or attention (not for pocket)")
@@ -79,7 +84,7 @@ def _train(given: argparse.Namespace, threads: int) -> Path:
         else:
             from vlm.train.toybox import train_toybox
 
-            train_toybox(recipe, given.out, encoder, **options)
+            train_toybox(recipe, given.out, encoder, begin_with=given.begin_with, **options)
         folder: Path = given.out / "model"
         return folder
     from vlm.train.pocket import train_pocket

@@ -51,7 +51,7 @@ class Batch:
         track_states: (v, t, s, NUM_STATES) and track_acts: (v, t, s, n), the same of every thing on screen, by track, s = 0 where nothing
             is known; is_tracked: (v,) bool, whether it is.
         mentioned: (b, t, MENTIONS, s) 0 or 1, which track does what is mentioned, NaN for what is not known.
-        said: (b, q) tokens of the open answer with its end, said_mask: (b, q) bool, all False where there is none.
+        said: (b, q) tokens of the answer in words with its end, said_mask: (b, q) bool, all False where there is none.
     """
 
     frames: Tensor
@@ -300,7 +300,7 @@ class ExampleSource:
         return f"batch {index} with examples {self.numbers(index)}"
 
     def _said(self, one: Pass) -> list[int]:
-        if not one.is_open:
+        if not one.is_said or (self.codec is None and one.closed != IGNORED):
             return []
         if self.codec is None:
             raise InputError(f"{one.example.text!r} has an answer in words, but the encoder has no tokenizer for it: give it options")

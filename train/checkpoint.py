@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from vlm.errors import CheckpointUnsaved, CheckpointUnusable
+from vlm.errors import CheckpointUnsaved, CheckpointUnusable, InputError
 
 CURRENT, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 
@@ -63,6 +64,24 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     if reasons:
         raise CheckpointUnusable(f"no checkpoint in {str(folder)!r} can be read ({'; '.join(reasons)}): delete them to begin again")
     return None
+
+
+def begin_from(folder: Path, module: nn.Module) -> None:
+    """Put the averaged weights of a training of the same parts, in ``folder``, into ``module``.
+
+    Raises:
+        InputError: there is no checkpoint, or it is of other parts. CheckpointUnusable: it cannot be read.
+    """
+    state = load_checkpoint(folder)
+    if state is None:
+        raise InputError(f"{str(folder)!r} holds no checkpoint to begin with: name the folder (--out) of a training")
+    own, held = module.state_dict(), state["average"]
+    wrong = [name for name in own.keys() | held.keys() if name not in own or name not in held or own[name].shape != held[name].shape]
+    if wrong:
+        raise InputError(
+            f"the training in {str(folder)!r} is of a model of other parts, for example {min(wrong)!r}: begin with one of the same"
+        )
+    module.load_state_dict(held)
 
 
 def _reason(error: BaseException) -> str:

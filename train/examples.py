@@ -162,7 +162,7 @@ class Pass:
     closed: int = IGNORED
     group: int = -1
     is_right: bool = False
-    is_open: bool = False
+    is_said: bool = False
     option: int | None = None
 
     def mentions(self) -> list[tuple[tuple[int, Span], ...] | None]:
@@ -191,8 +191,9 @@ def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]
         elif example.answer is None:
             found.append(Pass(example, example.text))
         else:
+            # In words, too, what is on the list: so that a decoder tells which kind of answer a question wants.
             closed = numbers.get(example.answer, IGNORED) if example.options else IGNORED
-            found.append(Pass(example, example.text, closed=closed, is_open=not example.options))
+            found.append(Pass(example, example.text, closed=closed, is_said=True))
     return found
 
 

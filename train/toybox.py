@@ -23,6 +23,7 @@ from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel, build
 from vlm.train.batches import ExampleSource
+from vlm.train.checkpoint import begin_from
 from vlm.train.curriculum import Curriculum, GlimpseSource, LookupSource, SceneSource
 from vlm.train.examples import Example, FeatureSource, Sight, Witness, texts_of
 from vlm.train.features import open_features
@@ -251,17 +252,26 @@ class _Sources:
 
 
 def train_toybox(
-    recipe: Path, out: Path, encoder: Encoder, *, cache: Path, resume: bool = False, workers: int = 1, **instead: Any
+    recipe: Path,
+    out: Path,
+    encoder: Encoder,
+    *,
+    cache: Path,
+    resume: bool = False,
+    workers: int = 1,
+    begin_with: Path | None = None,
+    **instead: Any,
 ) -> VideoTextModel:
     """Train by a recipe of the task ``toybox``, and write the model to ``out/model``; averaged weights. Early stop looks at the split val.
 
     Args:
         cache: where features are kept. workers: processes that render.
+        begin_with: folder of another training of a model of the same parts, whose averaged weights are begun with.
         instead: ``mixer`` (of interaction and adapters), ``seed``, ``steps``, ``sight``, and fields of ``interaction``, instead of the
             recipe's.
 
     Raises:
-        InputError: the recipe breaks a rule, or its width is not the encoder's.
+        InputError: the recipe breaks a rule, its width is not the encoder's, or ``begin_with`` holds no training of such a model.
     """
     made = read_recipe(recipe, SECTIONS)
     loop: LoopConfig = made["loop"]
@@ -284,6 +294,8 @@ def train_toybox(
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])
     module = MixedTraining(parts)
+    if begin_with is not None:
+        begin_from(begin_with, module)
     average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from vlm.errors import CheckpointUnsaved, CheckpointUnusable
-from vlm.train.checkpoint import CURRENT, PREVIOUS, load_checkpoint, save_checkpoint
+from vlm.errors import CheckpointUnsaved, CheckpointUnusable, InputError
+from vlm.train.checkpoint import CURRENT, PREVIOUS, begin_from, load_checkpoint, save_checkpoint
 
 
 def saved(folder: Path, *steps: int) -> Path:
@@ -24,6 +25,19 @@ def test_the_newest_checkpoint_is_read_and_the_one_before_is_kept(tmp_path: Path
     assert state is not None
     assert (state["step"], state["weight"].tolist()) == (3, [3.0] * 3)
     assert torch.load(tmp_path / PREVIOUS, weights_only=True)["step"] == 2
+
+
+def test_a_training_begins_with_the_averages_of_one_of_the_same_parts(tmp_path: Path) -> None:
+    module = nn.Linear(2, 3)
+    save_checkpoint(tmp_path, {"step": 1, "average": {"weight": torch.ones(3, 2), "bias": torch.full((3,), 2.0)}})
+    begin_from(tmp_path, module)
+    assert module.weight.tolist() == [[1.0, 1.0]] * 3
+    assert module.bias.tolist() == [2.0] * 3
+    for other in (nn.Linear(2, 4), nn.Linear(2, 3, bias=False)):
+        with pytest.raises(InputError, match="of other parts, for example 'bias'"):
+            begin_from(tmp_path, other)
+    with pytest.raises(InputError, match="no checkpoint to begin with"):
+        begin_from(tmp_path / "none", module)
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -84,7 +84,12 @@ def test_what_is_known_becomes_targets_and_what_is_not_is_ignored() -> None:
     assert batch.group.tolist() == [-1, -1, 2, 2, -1, -1]
     assert batch.is_right.tolist() == [False, False, False, True, False, False]
     assert batch.said[5, : batch.said_mask[5].sum()].tolist() == [*Codec().encode("abc"), Codec.end]
-    assert not batch.said_mask[:5].any()
+    assert batch.said[4, : batch.said_mask[4].sum()].tolist() == [*Codec().encode("yes"), Codec.end]  # on the list, and in words
+    assert not batch.said_mask[:4].any()
+    without = replace(source(), codec=None)
+    assert not without.batch_of(EXAMPLES[:4]).said_mask.any()
+    with pytest.raises(InputError, match="no tokenizer"):
+        without.batch_of(EXAMPLES[4:])
     assert batch.foreground[0].tolist() == [0.0, 1.0, 0.0, 1.0]  # centres 0.5, 1.5, 3.5, 5.5
     assert batch.spans[0, 1].tolist() == pytest.approx([0.9, 2.0])
     assert batch.spans[0, 3].tolist() == pytest.approx([4.9, 6.0])
@@ -506,7 +511,7 @@ def test_a_training_of_everything_ends_in_a_model_with_every_part(tmp_path: Path
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows"])
+@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows", "toybox-qa-more"])
 def test_shipped_recipes_name_their_task(name: str) -> None:
     assert task_of(recipe_path(name)) == "toybox"
 
@@ -555,7 +560,7 @@ def test_questions_whose_video_is_withheld_teach_their_answer_and_nothing_else()
             assert batch.frames[video].abs().sum() == 0
             assert not batch.has_moments[row]
             assert batch.is_answerable[row] == IGNORED
-            assert (batch.closed[row], batch.group[row] >= 0, batch.said_mask[row].any()) == (one.closed, one.group >= 0, one.is_open)
+            assert (batch.closed[row], batch.group[row] >= 0, batch.said_mask[row].any()) == (one.closed, one.group >= 0, one.is_said)
     assert any(EXAMPLES[number].answer for index in range(4) for number in hidden.numbers(index))
 
 

@@ -113,7 +113,7 @@ class TrainedReader:
 
     @torch.inference_mode()
     def answer(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer:
-        """The best option; without options the likeliest of the model's own list, or what its decoder says, whichever is surer.
+        """The best option; without options what the decoder says, or the likeliest of the model's own list where that is of the list.
 
         Raises:
             NoWords: no options, and the model has learnt no answers.
@@ -167,18 +167,21 @@ class TrainedReader:
         return ranked(options, softmax(scores.double().cpu().numpy()))
 
     def _open(self, cross: Crossing, fused: Fused, summary: Tensor) -> tuple[tuple[str, float], ...]:
-        found: list[tuple[str, float]] = []
+        """What the decoder says; where that is on the model's own list, the list, best first. The decoder has learnt to say those answers
+        too: so what is said tells which kind of answer a question wants, and not which of two probabilities is higher that have nothing to
+        do with each other."""
+        closed: tuple[tuple[str, float], ...] = ()
         if cross.closed is not None:
-            shares = cross.closed(summary)[0].softmax(dim=-1).double().cpu().numpy()
-            found += ranked(cross.closed.answers, shares)
+            closed = ranked(cross.closed.answers, softmax(cross.closed(summary)[0].double().cpu().numpy()))
         codec = text_codec(self._encoder)
         if cross.decoder is not None and codec is not None:
             tokens, probability = cross.decoder.generate(fused, summary)
-            said = [token for token in tokens[0].tolist() if token != codec.end]
-            found.append((codec.decode(said), float(probability[0])))
-        if not found:
+            said = codec.decode([token for token in tokens[0].tolist() if token != codec.end])
+            if said not in dict(closed):
+                return ((said, float(probability[0])),)
+        if not closed:
             raise NoWords("this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)")
-        return tuple(sorted(found, key=lambda pair: -pair[1]))
+        return closed
 
     def _read(self, texts: Sequence[str], features: Features, watched: Watched) -> tuple[Fused, Grounding, Tensor, Tensor]:
         """One pass over texts of one video that was watched: fused, grounding, summary and durations."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vlm.encoders.base import Encoder, Preprocessing, TextTokens
 from vlm.errors import EncoderMismatch, InputError, QueryError
 from vlm.models.adapter import AdapterConfig
+from vlm.models.decoder import DecoderConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
 from vlm.models.plain import PlainReader, Reader
@@ -233,6 +234,43 @@ def test_a_video_is_watched_once_for_all_that_is_asked_about_it(monkeypatch: pyt
     for _ in range(2):
         reader.ground(["blue"], long)
     assert len(watched) == 5
+
+
+class Codec:
+    vocabulary_size, start, end = 2 + len(WORDS), 0, 1
+
+    def encode(self, text: str) -> list[int]:
+        return [2 + WORDS.index(word) for word in text.split()]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return " ".join(WORDS[token - 2] for token in tokens)
+
+
+class Speaking(WordEncoder):
+    text_codec = Codec()
+
+
+def test_what_is_said_tells_whether_the_list_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    interaction = InteractionConfig(text_dim=8, video_dim=8, width=16, num_layers=1, d_state=4)
+    decoder = DecoderConfig(
+        width=16, summary_size=interaction.summary_size, vocabulary_size=Codec.vocabulary_size, start=Codec.start, end=Codec.end, d_state=4
+    )
+    adapter = AdapterConfig(dim=8, num_layers=1, d_state=4)
+    config = VideoTextConfig(
+        encoder="words", fingerprint="w1", adapter=adapter, interaction=interaction, answers=("dog", "sea"), decoder=decoder
+    )
+    torch.manual_seed(0)
+    reader = TrainedReader(Speaking(), VideoTextModel(config))
+    said: list[list[int]] = []
+    monkeypatch.setattr(reader._model.cross().decoder, "generate", lambda *_: (torch.tensor(said), torch.tensor([0.3])))
+    said[:] = [[*Codec().encode("a cat"), Codec.end]]
+    found = reader.answer("is it", SHOWN)
+    assert [text for text, _ in found.options] == [found.text] == ["a cat"]
+    assert found.probability == pytest.approx(0.3)
+    said[:] = [[*Codec().encode("sea"), Codec.end]]
+    found = reader.answer("is it", SHOWN)
+    assert {text for text, _ in found.options} == {"dog", "sea"}
+    assert found.options == reader.answer("is it", SHOWN, options=("dog", "sea")).options
 
 
 def test_groups_of_videos_hold_no_more_rows_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
