@@ -26,7 +26,7 @@ from vlm.types import Features, Span
 # split, see docs/temporal.md.
 MIN_PROBABILITY, JOIN_SECONDS = 0.5, 0.0
 # Rows that a trained model reads for a query, each as often as the query has sentences.
-MOST_READ = 16_384
+MOST_READ = 6_144
 # Stands for the id of a file that has none; ids begin at 1.
 _NO_ID = 0
 

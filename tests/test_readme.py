@@ -32,9 +32,9 @@ def test_the_demo_prints_what_the_readme_says(path: Path, demo: Demo):
     printed = [line.split("\t") for line in demo.out.splitlines() if line.startswith(QUERY)]
     told = rows(path, having="drew 24 clips")
     assert len(told) == len(printed) == 3
-    for (rank, score, time, *_, file), (_, real_rank, real_score, start, end, real_file) in zip(told, printed, strict=True):
+    for (rank, shown, time, *_, file), (_, real_rank, _, start, end, real_file) in zip(told, printed, strict=True):
         assert rank == real_rank
-        assert float(score) == pytest.approx(float(real_score), abs=0.002)
+        assert shown.endswith("%")
         assert time == stretch(float(start), float(end))
         assert Path(file).name == Path(real_file).name
     right = re.search(r"the first hit is right for (\d) of 7 sentences", path.read_text("utf-8"))
@@ -44,14 +44,16 @@ def test_the_demo_prints_what_the_readme_says(path: Path, demo: Demo):
 
 @pytest.mark.parametrize("path", READMES, ids=lambda path: path.name)
 def test_searching_the_demo_prints_what_the_readme_says(path: Path, demo: Demo):
-    table, python = rows(path, having="#  score  sure"), rows(path, having=" s  toybox")
+    table, python = rows(path, having="#  shown  sure"), rows(path, having=" s  toybox")
     with Library.open(demo.library, create=False) as library:
         hits = library.search(QUERY, top_k=3).hits
     assert len(table) == len(python) == len(hits)
-    for hit, (rank, score, sure, time, _, file), (as_float, confidence, start, _, end, _, name) in zip(hits, table, python, strict=True):
+    for hit, (rank, shown, sure, time, _, file), (as_float, confidence, start, _, end, _, name) in zip(hits, table, python, strict=True):
         assert hit.confidence is not None
         assert int(rank) == hit.rank
-        assert float(score) == float(as_float) == pytest.approx(hit.score, abs=0.002)
+        assert hit.presence is not None
+        assert float(shown.rstrip("%")) == pytest.approx(100 * hit.presence, abs=1)
+        assert float(as_float) == pytest.approx(hit.presence, abs=0.01)
         assert float(sure.rstrip("%")) == pytest.approx(100 * hit.confidence, abs=2)
         assert float(confidence) == pytest.approx(hit.confidence, abs=0.02)
         assert time == stretch(hit.span.start, hit.span.end)
