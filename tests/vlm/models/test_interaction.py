@@ -231,8 +231,9 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
     torch.testing.assert_close(summary[0, :12], torch.nn.functional.layer_norm(torch.cat(means), (12,)))
     held = foreground[0, real].sigmoid()
     torch.testing.assert_close(summary[0, 12:14], torch.stack([held.max(), held[0] + held[1] - held[0] + held[3] - held[2]]))
-    torch.testing.assert_close(summary[0, 14:18], torch.tensor([0.9, 0.7, 0.9 + 0.8 + 0.9, 0.7]))
-    before = summary[0, 18:].view(2, 2)
+    torch.testing.assert_close(summary[0, 14:20], torch.tensor([0.9, 0.7, 0.9, 0.8, 0.0, 0.7]))  # over all tracks, then in each
+    torch.testing.assert_close(summary[0, 20:22], torch.tensor([0.9 + 0.8 + 0.9, 0.7]))
+    before = summary[0, 22:].view(2, 2)
     assert before[0, 1] > 0.99
     assert before[1, 0] < 1e-6
 
