@@ -2,7 +2,7 @@
 
     python -m benchmarks.understanding --out runs/understanding                                   # all rows; a stopped run goes on
     python -m benchmarks.understanding --out runs/understanding --mixers dbm --seeds 0 --sights all
-    python -m benchmarks.understanding --out runs/rows --recipe toybox-rows --ablations             # four minutes a training
+    python -m benchmarks.understanding --out runs/rows --recipe toybox-rows --ablations             # short trainings
 
 Each row is `python -m vlm.train toybox-all --mixer M --seed S [--sight none|frame]`; with --models FOLDER its trained model is taken from
 FOLDER/MIXER-SIGHT-SEED, as a GPU made it. --ablations adds rows of DBM with one thing changed each, of ABLATIONS. Texts are balanced, so
