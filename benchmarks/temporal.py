@@ -57,7 +57,7 @@ from vlm.types import Clock, Segment, Span, VideoInfo
 
 SEEDS = {"test": 71, "val": 72}
 SECONDS, FINE = 40.0, 0.1
-IOU, PER_WORLD = 0.5, 8
+IOU, PER_WORLD, ENOUGH = 0.5, 8, 560
 Truth = Callable[[NDArray[np.float64]], NDArray[np.bool_]]
 # What each operator is asked as, of two sentences of one video.
 OPERATORS: dict[str, Callable[[str, str, Dice], str]] = {
@@ -133,8 +133,17 @@ def spans_of(meaning: Meaning, query: str) -> list[tuple[float, float]]:
     return list(zip(held.start.tolist(), held.end.tolist(), strict=True))
 
 
-def ask(world: World, kind: str) -> Asked:
-    """Queries about a world: of every operator up to PER_WORLD different ones that hold somewhere in it."""
+def ask_all(worlds: Sequence[World], kind: str) -> list[Asked]:
+    """Queries about each world, until every operator has ENOUGH of them."""
+    so_far = dict.fromkeys(OPERATORS, 0)
+    asked = [ask(world, kind, so_far) for world in worlds]
+    if short := {operator: number for operator, number in so_far.items() if number < 500}:
+        print(f"{kind}: fewer than 500 queries of {short}; more --worlds hold more", flush=True)
+    return asked
+
+
+def ask(world: World, kind: str, so_far: dict[str, int]) -> Asked:
+    """Queries about a world: of every operator up to PER_WORLD different ones that hold somewhere in it; none of one that has enough."""
     dice = Dice("benchmark of time", kind, world.name)
     made = thing_sentences(world, dice) if kind == "things" else event_sentences(world, dice)
     asked = Asked(made, [])
@@ -143,6 +152,8 @@ def ask(world: World, kind: str) -> Asked:
     truth = perfect(asked, grid(world.seconds, FINE), join=0.0)
     for operator, write in OPERATORS.items():
         chosen: dict[str, None] = {}
+        if so_far[operator] >= ENOUGH:
+            continue
         for _ in range(12 * PER_WORLD):
             one, other = dice.shuffled(list(made))[:2]
             query = write(f'"{one}"', f'"{other}"', dice)
@@ -150,6 +161,7 @@ def ask(world: World, kind: str) -> Asked:
                 chosen[query] = None
             if len(chosen) == PER_WORLD:
                 break
+        so_far[operator] += len(chosen)
         asked.queries.extend((operator, query) for query in chosen)
     return asked
 
@@ -226,7 +238,7 @@ def curves_of(asked: Sequence[Asked], seen: Sequence[Seen], measure: Any, encode
     """Of each video's sentences: by frames, and where the reader was trained, by it."""
     found = []
     for one, rows in zip(asked, seen, strict=True):
-        texts = list(one.sentences)
+        texts = list(one.sentences) if one.queries else []
         told = curves(measure, rows, encoder.encode_text(texts)) if texts else np.zeros((0, len(rows.rows.video)))
         if texts:
             read_through(reader, texts, rows, told)
@@ -236,8 +248,8 @@ def curves_of(asked: Sequence[Asked], seen: Sequence[Seen], measure: Any, encode
 
 def calibration(asked: Sequence[Asked], seen: Sequence[Seen], values: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Stated probabilities of rows beside how often they show their sentence, of sentences that are true of the video somewhere."""
-    stated = np.concatenate([curve[text] for one, curve in zip(asked, values, strict=True) for text in one.sentences])
-    true = np.concatenate([shows(rows.rows.start) for one, rows in zip(asked, seen, strict=True) for shows in one.sentences.values()])
+    stated = np.concatenate([curve[text] for one, curve in zip(asked, values, strict=True) for text in curve])
+    true = np.concatenate([shows(rows.rows.start) for one, rows in zip(asked, seen, strict=True) if one.queries for shows in one.sentences.values()])
     found = []
     for low in np.arange(0, 1, 0.1):
         inside = (stated >= low) & (stated < low + 0.1)
@@ -260,7 +272,7 @@ def quality(given: argparse.Namespace, encoder: Encoder) -> dict[str, Any]:
         else [(MIN_PROBABILITY, JOIN_SECONDS)]
     )
     for kind in given.kinds:
-        asked, rows = [ask(world, kind) for world in worlds], {}
+        asked, rows = ask_all(worlds, kind), {}
         for name, reader in readers.items():
             values = curves_of(asked, seen, measure, encoder, reader)
             found = judge(worlds, asked, seen, values, settings)
@@ -358,7 +370,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--encoder", default="pocket")
     parser.add_argument("--model", type=Path, default=None, help="folder of a trained model (default: what comes with the encoder)")
-    parser.add_argument("--worlds", type=int, default=72)
+    parser.add_argument("--worlds", type=int, default=480)
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a video of the timing's library")
     parser.add_argument("--times", type=int, default=10, help="queries of each operator that are timed")
