@@ -249,7 +249,9 @@ def curves_of(asked: Sequence[Asked], seen: Sequence[Seen], measure: Any, encode
 def calibration(asked: Sequence[Asked], seen: Sequence[Seen], values: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Stated probabilities of rows beside how often they show their sentence, of sentences that are true of the video somewhere."""
     stated = np.concatenate([curve[text] for one, curve in zip(asked, values, strict=True) for text in curve])
-    true = np.concatenate([shows(rows.rows.start) for one, rows in zip(asked, seen, strict=True) if one.queries for shows in one.sentences.values()])
+    true = np.concatenate(
+        [shows(rows.rows.start) for one, rows in zip(asked, seen, strict=True) if one.queries for shows in one.sentences.values()]
+    )
     found = []
     for low in np.arange(0, 1, 0.1):
         inside = (stated >= low) & (stated < low + 0.1)

@@ -37,7 +37,7 @@ POOL = 8  # batches whose videos are drawn together
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Passes over b pairs of a text and a video. An example with options that are no closed list makes one pass an option.
+    """Passes over b pairs of a text and a video. An example with options that are no closed list makes two passes an option.
 
     Shapes:
         frames: (v, t, d), times, mask: (v, t), durations: (v,), of the different videos. clock: (v,) seconds that a model is told the times
@@ -45,7 +45,8 @@ class Batch:
         video: (b,) number of each pass's video. words: of the b texts.
         foreground: (b, t) 0 or 1, spans: (b, t, 2) seconds of the stretch that holds the row's centre, has_moments: (b,) bool.
         levels: (b, t). is_true, is_answerable: (b,) 0, 1, or IGNORED. closed: (b,) number of the answer, or IGNORED.
-        group: (b,) number of the choice that the pass is an option of, or -1; is_right: (b,) bool.
+        group: (b,) number of the choice that the pass is an option of, or -1; is_right: (b,) bool. is_alone: (b,) bool, whether it is the
+            option by itself, which comes behind all those of its choice that are not.
         states: (b, t, NUM_STATES) of the thing that the text is about, NaN for what is not known. acts: (b, t, n) bool, what it does;
             is_witnessed: (b,) bool, whether that is known.
         track_states: (v, t, s, NUM_STATES) and track_acts: (v, t, s, n), the same of every thing on screen, by track, s = 0 where nothing
@@ -70,6 +71,7 @@ class Batch:
     closed: Tensor
     group: Tensor
     is_right: Tensor
+    is_alone: Tensor
     states: Tensor
     acts: Tensor
     is_witnessed: Tensor
@@ -242,6 +244,7 @@ class ExampleSource:
             torch.tensor([one.closed for one in passes]),
             torch.tensor([one.group for one in passes]),
             torch.tensor([one.is_right for one in passes]),
+            torch.tensor([one.is_alone for one in passes]),
             *self._witnessed(passes, [videos[place[key]] for key in seen], starts),
             *self._tracked(place, videos, starts),
             self._mentioned(passes, [videos[place[key]] for key in seen], starts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def begin_from(folder: Path, module: nn.Module) -> None:
-    """Put the averaged weights of a training of the same parts, in ``folder``, into ``module``.
+def begin_from(folder: Path, module: nn.Module, *, only: Sequence[str] = ()) -> None:
+    """Put the averaged weights of a training of the same parts, in ``folder``, into ``module``; with ``only`` those whose names begin so.
 
     Raises:
         InputError: there is no checkpoint, or it is of other parts. CheckpointUnusable: it cannot be read.
@@ -76,12 +77,14 @@ def begin_from(folder: Path, module: nn.Module) -> None:
     if state is None:
         raise InputError(f"{str(folder)!r} holds no checkpoint to begin with: name the folder (--out) of a training")
     own, held = module.state_dict(), state["average"]
+    if only:
+        own, held = ({name: values for name, values in each.items() if name.startswith(tuple(only))} for each in (own, held))
     wrong = [name for name in own.keys() | held.keys() if name not in own or name not in held or own[name].shape != held[name].shape]
     if wrong:
         raise InputError(
             f"the training in {str(folder)!r} is of a model of other parts, for example {min(wrong)!r}: begin with one of the same"
         )
-    module.load_state_dict(held)
+    module.load_state_dict(held, strict=not only)
 
 
 def _reason(error: BaseException) -> str:

@@ -155,7 +155,7 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One text before one video: an example, or one of its options."""
+    """One text before one video: an example, or one of its options, behind the question or by itself (``is_alone``)."""
 
     example: Example
     text: str
@@ -164,6 +164,7 @@ class Pass:
     is_right: bool = False
     is_said: bool = False
     option: int | None = None
+    is_alone: bool = False
 
     def mentions(self) -> list[tuple[tuple[int, Span], ...] | None]:
         """What each of the first slots should find: times at which things do it; None where that is not known.
@@ -179,7 +180,8 @@ class Pass:
 
 
 def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]:
-    """Each example as it is, or as one pass an option where its options are not all in the closed list ``answers``."""
+    """Each example as it is, or where its options are not all in the closed list ``answers``, two passes an option: all of them behind the
+    question, then all of them alone, of which nothing is known."""
     numbers = {answer: number for number, answer in enumerate(answers)}
     found: list[Pass] = []
     for group, example in enumerate(examples):
@@ -188,6 +190,8 @@ def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]
                 Pass(example, option_text(example.text, option), group=group, is_right=option == example.answer, option=number)
                 for number, option in enumerate(example.options)
             ]
+            bare = Example(video=example.video, text=example.text, is_unseen=example.is_unseen)
+            found += [Pass(bare, option, group=group, is_alone=True) for option in example.options]
         elif example.answer is None:
             found.append(Pass(example, example.text))
         else:

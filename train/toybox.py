@@ -56,6 +56,7 @@ class ExamplesConfig:
             whole videos, and how many texts each has.
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
         retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
+        heads_alone: whether only what reads a pass learns; see CrossingTraining. The rest is what is begun with.
     """
 
     seed: int = 11
@@ -76,6 +77,7 @@ class ExamplesConfig:
     sight: str = "all"
     unseen_share: float = 0.1
     retrieval_share: float = 0.0
+    heads_alone: bool = False
 
     def __post_init__(self) -> None:
         Sight(self.sight)
@@ -196,6 +198,8 @@ def model_config(encoder: Encoder, adapter: AdapterConfig, interaction: Interact
             vocabulary_size=codec.vocabulary_size,
             start=codec.start,
             end=codec.end,
+            tracks=interaction.tracks if interaction.slots else 0,
+            track_size=interaction.track_width + interaction.slots,
             d_state=interaction.d_state,
         )
     return VideoTextConfig(
@@ -289,13 +293,17 @@ def train_toybox(
     if loop.patience:
         few = replace(data, worlds=max(FEWEST_HELD_OUT, data.worlds // 8))
         validate = held_out_loss(make.of(few, replace(pairs, pairs=pairs.batch_pairs * BATCHES), split="val"))
-    parts: dict[str, nn.Module] = {"crossing": CrossingTraining(model, made["losses"], WorldWitness.num_acts, WorldWitness.num_tracks)}
+    if data.heads_alone and begin_with is None:
+        raise InputError("heads_alone = true learns nothing but heads: begin with a training of the rest (--begin-with FOLDER)")
+    crossing = CrossingTraining(model, made["losses"], WorldWitness.num_acts, WorldWitness.num_tracks, heads_alone=data.heads_alone)
+    parts: dict[str, nn.Module] = {"crossing": crossing}
     if data.retrieval_share:
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])
     module = MixedTraining(parts)
     if begin_with is not None:
-        begin_from(begin_with, module)
+        kept = [f"parts.crossing.crossing.{part}." for part in ("interaction", "grounding")]
+        begin_from(begin_with, module, only=kept if data.heads_alone else ())
     average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 from vlm.errors import InputError
+from vlm.models.heads import standing
 from vlm.models.model import VideoTextModel
 from vlm.train.batches import Batch
 from vlm.train.curriculum import Glimpses, Lookups, Scenes
@@ -63,14 +64,23 @@ class CrossingTraining(nn.Module):
     is about, which is to find it by its name, and as they leave it what it does; and by the first slots which track does what the text
     mentions, and when. A span alone is little to learn all this from.
 
+    With ``heads_alone`` the interaction and the grounding are what they were, and only what reads them learns: in a third of the time, and
+    from videos that they have not learnt by heart, so that heads see how sure a find is when it is new.
+
     Raises:
         InputError: the model has no interaction.
     """
 
-    def __init__(self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0, num_tracks: int = 0) -> None:
+    def __init__(
+        self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0, num_tracks: int = 0, *, heads_alone: bool = False
+    ) -> None:
         super().__init__()
-        self.crossing, self.weights = model.cross(), weights
+        self.crossing, self.weights, self.heads_alone = model.cross(), weights, heads_alone
         config = self.crossing.interaction.config
+        if heads_alone:
+            num_acts = num_tracks = 0  # what is told apart teaches the interaction alone
+            for part in (self.crossing.interaction, self.crossing.grounding):
+                part.requires_grad_(False)
         self.told = Told(config.width, num_acts) if num_acts else None
         self.track_told = Told(config.track_width, num_acts) if num_acts and config.slots and num_tracks == config.tracks else None
 
@@ -88,7 +98,7 @@ class CrossingTraining(nn.Module):
         fused = crossing.fuse(batch.words.tokens, batch.words.mask, watched.rows(batch.video))
         durations = batch.durations[batch.video]
         grounding = crossing.ground(fused, batch.times[batch.video], durations)
-        summary = crossing.summarise(fused, grounding)
+        evidence, summary = crossing.look(fused, grounding, durations)
         counted = batch.mask[batch.video] & batch.has_moments[:, None]
         inside = counted & (batch.foreground > 0)
         ranked = counted & (batch.levels > 0).any(dim=1, keepdim=True)
@@ -98,7 +108,7 @@ class CrossingTraining(nn.Module):
         weights = weights_of_means(self._counts(batch, inside, ranked, told, tracked, named), batch.frames.device)
         losses: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}
-        if "foreground" in weights:
+        if not self.heads_alone and "foreground" in weights:
             losses["foreground"] = focal_loss(grounding.foreground, batch.foreground, counted)
             losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, ranked)
         if self.told is not None and bool(told.any()):
@@ -108,7 +118,7 @@ class CrossingTraining(nn.Module):
             losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
         if "mentioned" in weights:
             losses["mentioned"] = _mention_loss(fused.found, batch.mentioned, named)
-        if bool(inside.any()):
+        if not self.heads_alone and bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
             known = truth != IGNORED
@@ -121,12 +131,14 @@ class CrossingTraining(nn.Module):
             losses["closed"] = F.cross_entropy(logits, batch.closed[asked])
             figures["closed right"] = (logits.argmax(dim=-1) == batch.closed[asked]).float().mean()
         if bool((asked := batch.group >= 0).any()):
-            logits, right, real = _choices(crossing.option(summary[asked]), batch.group[asked], batch.is_right[asked])
+            behind, alone = asked & ~batch.is_alone, asked & batch.is_alone
+            scores = crossing.option(summary[behind], standing(evidence.rows(alone), batch.group[alone]))
+            logits, right, real = _choices(scores, batch.group[behind], batch.is_right[behind])
             losses["option"] = choice_loss(logits, right, real)
             figures["option right"] = (logits.masked_fill(~real, -torch.inf).argmax(dim=-1) == right).float().mean()
         if crossing.decoder is not None and bool((asked := batch.said_mask.any(dim=1)).any()):
             some = fused.rows(asked)
-            logits = crossing.decoder(some, summary[asked], batch.said[asked], batch.said_mask[asked])
+            logits = crossing.decoder(some, evidence.rows(asked), summary[asked], batch.said[asked], batch.said_mask[asked])
             losses["decoder"] = decoder_loss(logits, batch.said[asked], batch.said_mask[asked])
         # What another rank learns and this one does not is a zero here, so that the mean over ranks is that of the whole batch.
         zero = 0.0 * summary.sum()
@@ -198,20 +210,24 @@ class CrossingTraining(nn.Module):
         """Over how many rows, items or choices the mean of each loss is; ``inside``, ``ranked``, ``told`` and ``tracked`` are rows,
         ``named`` places of what was found."""
         asked = batch.group[batch.group >= 0]
-        return {
-            "foreground": int(inside.sum()),
-            "spans": int(inside.sum()),
-            "saliency": int(ranked_items(batch.levels, ranked).sum()),
+        heads = {
             "match": int((batch.is_true != IGNORED).sum()),
             "abstain": int((batch.is_answerable != IGNORED).sum()),
             "closed": 0 if self.crossing.closed is None else int((batch.closed != IGNORED).sum()),
             "option": len(torch.unique(asked)),
+            "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
+        }
+        if self.heads_alone:
+            return heads
+        return heads | {
+            "foreground": int(inside.sum()),
+            "spans": int(inside.sum()),
+            "saliency": int(ranked_items(batch.levels, ranked).sum()),
             "states": int(told.sum()),
             "acts": int(batch.acts.sum()),
             "mentioned": int((named & (batch.mentioned > 0)).sum()),
             "track_states": int(tracked.sum()) if self.track_told is not None else 0,
             "track_acts": int(batch.track_acts[tracked].sum()) if self.track_told is not None else 0,
-            "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
         }
 
 

@@ -41,7 +41,10 @@ def training() -> MixedTraining:
         vocabulary_size=Codec.vocabulary_size,
         start=Codec.start,
         end=Codec.end,
+        tracks=8,
+        track_size=interaction.track_width + interaction.slots,
         d_state=2,
+        word_dropout=0.0,
     )
     config = VideoTextConfig(
         encoder="mean",

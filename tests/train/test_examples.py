@@ -76,16 +76,19 @@ def source(examples: list[Example] = EXAMPLES, **options: object) -> ExampleSour
 def test_what_is_known_becomes_targets_and_what_is_not_is_ignored() -> None:
     batch = source().batch_of(EXAMPLES)
     assert len(batch.frames) == 2  # each video once
-    assert batch.video.tolist() == [0, 1, 0, 0, 1, 0]  # two options of one choice
-    assert batch.is_true.tolist() == [1, 0, *[IGNORED] * 4]
-    assert batch.is_answerable.tolist() == [IGNORED, 0, 1, 1, IGNORED, IGNORED]
-    assert batch.has_moments.tolist() == [True, True, False, False, False, False]
-    assert batch.closed.tolist() == [IGNORED] * 4 + [0, IGNORED]
-    assert batch.group.tolist() == [-1, -1, 2, 2, -1, -1]
-    assert batch.is_right.tolist() == [False, False, False, True, False, False]
-    assert batch.said[5, : batch.said_mask[5].sum()].tolist() == [*Codec().encode("abc"), Codec.end]
-    assert batch.said[4, : batch.said_mask[4].sum()].tolist() == [*Codec().encode("yes"), Codec.end]  # on the list, and in words
-    assert not batch.said_mask[:4].any()
+    assert batch.video.tolist() == [0, 1, 0, 0, 0, 0, 1, 0]  # two options of one choice behind it, and alone
+    assert batch.is_true.tolist() == [1, 0, *[IGNORED] * 6]
+    assert batch.is_answerable.tolist() == [IGNORED, 0, 1, 1, *[IGNORED] * 4]
+    assert batch.has_moments.tolist() == [True, True, *[False] * 6]
+    assert batch.closed.tolist() == [IGNORED] * 6 + [0, IGNORED]
+    assert batch.group.tolist() == [-1, -1, 2, 2, 2, 2, -1, -1]
+    assert batch.is_right.tolist() == [False, False, False, True, *[False] * 4]
+    assert batch.is_alone.tolist() == [False, False, False, False, True, True, False, False]
+    alone = Encoder().encode_text_tokens(["a b", "c d"])
+    np.testing.assert_allclose(batch.words.tokens[4:6, :2].numpy(), alone.vectors)
+    assert batch.said[7, : batch.said_mask[7].sum()].tolist() == [*Codec().encode("abc"), Codec.end]
+    assert batch.said[6, : batch.said_mask[6].sum()].tolist() == [*Codec().encode("yes"), Codec.end]  # on the list, and in words
+    assert not batch.said_mask[:6].any()
     without = replace(source(), codec=None)
     assert not without.batch_of(EXAMPLES[:4]).said_mask.any()
     with pytest.raises(InputError, match="no tokenizer"):
@@ -293,8 +296,12 @@ def test_slots_are_told_which_track_does_what_is_mentioned_and_when() -> None:
     made = ExampleSource(kept, features, bank, 5, {one.kind: 1.0 for one in kept}, answers=ANSWERS, codec=Codec(), witness=witness)
     for windows in ({}, {kept[1].video: Span(2.0, 14.0)}):
         batch = made.batch_of(kept, windows=windows)
-        passes = [(kept[0], 0), (kept[0], 1), *((one, None) for one in kept[1:])]
-        for row, (one, option) in enumerate(passes):
+        passes = [(kept[0], 0), (kept[0], 1), None, None, *((one, None) for one in kept[1:])]
+        for row, given_pass in enumerate(passes):
+            if given_pass is None:  # an option alone, of which nothing is told
+                assert batch.mentioned[row, batch.mask[batch.video[row]]].isnan().all()
+                continue
+            one, option = given_pass
             said = [*one.mentions, *([None] * (2 - len(one.mentions))), None if option is None else one.mentions[option]]
             if option is not None:  # what it says of the order is the words' alone
                 says_first = any(words in one.text for words in ("happens first", "comes first"))
@@ -553,7 +560,7 @@ def test_questions_whose_video_is_withheld_teach_their_answer_and_nothing_else()
         rows = passes_of(asked, hidden.answers)
         for row, one in enumerate(rows):
             video = batch.video[row]
-            if one.example.answer is None:
+            if one.example.answer is None and not one.is_alone:
                 assert batch.frames[video].abs().sum() > 0
                 continue
             assert int(batch.mask[video].sum()) == 1

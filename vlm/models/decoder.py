@@ -1,4 +1,4 @@
-"""Answers in words: a causal Mamba that has read the fused words and frames goes on with the answer, token by token."""
+"""Answers in words: a causal Mamba that has read the question and its evidence goes on with the answer, token by token."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vlm.errors import InputError
+from vlm.models.heads import LOOKS, Evidence
 from vlm.models.interaction import Fused
 from vlm.ssm.packed import Packing
 from vlm.ssm.stack import MixerConfig, StackConfig
@@ -19,8 +20,11 @@ class DecoderConfig:
 
     Attributes:
         width: of the fused tokens. summary_size: of the summary (heads.Summary) that an answer begins with.
+        tracks, track_size: how many tracks a frame has, 0 for none, and the numbers of each: what it holds, and how far each slot finds it.
         vocabulary_size: of the tokenizer. start, end: its tokens that open and close a text.
         num_layers, d_state, dropout: of the causal Mamba stack.
+        word_dropout: share of the words of an answer that are withheld in training, so that the next one is said by what is seen and not
+            by the words that mostly go together (Bowman et al. 2016, arXiv 1511.06349).
     """
 
     width: int
@@ -28,21 +32,27 @@ class DecoderConfig:
     vocabulary_size: int
     start: int
     end: int
+    tracks: int = 0
+    track_size: int = 0
     num_layers: int = 2
     d_state: int = 16
     dropout: float = 0.0
+    word_dropout: float = 0.2
 
     def __post_init__(self) -> None:
+        if not 0 <= self.word_dropout < 1:
+            raise InputError(f"word_dropout must be in [0, 1), got {self.word_dropout}")
         for name in ("start", "end"):
             if not 0 <= getattr(self, name) < self.vocabulary_size:
                 raise InputError(f"{name} must be a token of the {self.vocabulary_size} there are, got {getattr(self, name)}")
 
 
 class AnswerDecoder(nn.Module):
-    """What is said next, given the fused frames and words and what has been said.
+    """What is said next, given the question, its evidence, and what has been said.
 
-    The memory of a video is a state of fixed size, however long the video: each further token costs the same. An answer begins with the
-    summary, which holds the frames where the question is grounded.
+    Of a video it reads the looks at its evidence alone (heads.Evidence): of each the mean frame, and every track by itself, so that
+    who does something is said by which track it is, what by what the track holds, and each is learnt once and not once for each pair.
+    An answer so costs the same however long the video is. It begins with the summary.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -50,34 +60,40 @@ class AnswerDecoder(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocabulary_size, config.width)
         self.begin = nn.Linear(config.summary_size, config.width)
+        self.look = nn.Parameter(torch.randn(LOOKS, 1, config.width) * 0.02)
+        self.track = nn.Linear(config.track_size, config.width) if config.tracks else None
+        self.which = nn.Parameter(torch.randn(config.tracks, config.width) * 0.02)
         mixer = MixerConfig("mamba", config.width, d_state=config.d_state)
         self.stack = StackConfig(mixer, config.num_layers, dropout=config.dropout).build()
         nn.init.normal_(self.embed.weight, std=0.02)
 
-    def forward(self, fused: Fused, summary: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, fused: Fused, evidence: Evidence, summary: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         """Logits (b, q, words) of each token of the answer before it is seen.
 
         Args:
-            summary: (b, summary_size) of the same pass.
+            evidence: of the same pass. summary: (b, summary_size) of it.
             tokens: (b, q) int64, the answer without its start, ending in ``end``. mask: (b, q) bool, True for a token.
         """
-        memory, real = _memory(fused)
+        memory, real = self._memory(fused, evidence)
         said = torch.cat([torch.full_like(tokens[:, :1], self.config.start), tokens[:, :-1]], dim=1)
         words = self.embed(said).to(memory.dtype)
+        if self.training and self.config.word_dropout:
+            withheld = torch.rand(said.shape, device=said.device) < self.config.word_dropout
+            words = words.masked_fill(withheld[..., None], 0.0)
         words = torch.cat([words[:, :1] + self.begin(summary)[:, None].to(memory.dtype), words[:, 1:]], dim=1)
         x = torch.cat([memory, words], dim=1)
         out = self.stack(x, torch.cat([real, mask], dim=1))
         return self._logits(out[:, memory.shape[1] :])
 
     @torch.inference_mode()
-    def probability(self, fused: Fused, summary: Tensor, tokens: Tensor) -> Tensor:
+    def probability(self, fused: Fused, evidence: Evidence, summary: Tensor, tokens: Tensor) -> Tensor:
         """The probability (b,) of saying ``tokens`` (b, q), each answer as long as the others and ending in ``end``."""
-        logits = self(fused, summary, tokens, torch.ones_like(tokens, dtype=torch.bool))
+        logits = self(fused, evidence, summary, tokens, torch.ones_like(tokens, dtype=torch.bool))
         found: Tensor = logits.log_softmax(dim=-1).gather(-1, tokens[..., None])[..., 0].sum(dim=1).exp()
         return found
 
     @torch.inference_mode()
-    def generate(self, fused: Fused, summary: Tensor, *, most_tokens: int = 16) -> tuple[Tensor, Tensor]:
+    def generate(self, fused: Fused, evidence: Evidence, summary: Tensor, *, most_tokens: int = 16) -> tuple[Tensor, Tensor]:
         """The likeliest token after the other: tokens (b, q) int64, ``end`` from there on, and the probability (b,) of the whole answer.
 
         Raises:
@@ -85,7 +101,7 @@ class AnswerDecoder(nn.Module):
         """
         if most_tokens < 1:
             raise InputError(f"most_tokens must be at least 1, got {most_tokens}")
-        memory, real = _memory(fused)
+        memory, real = self._memory(fused, evidence)
         packing = Packing.of_mask(real)
         _, states = self.stack.forward_on(packing.pack(memory), self.stack.init_state(len(memory)), cu_seqlens=packing.cu_seqlens)
         token = torch.full((len(memory),), self.config.start, device=memory.device)
@@ -103,11 +119,18 @@ class AnswerDecoder(nn.Module):
                 break
         return torch.stack(said, dim=1), log_probability.exp()
 
+    def _memory(self, fused: Fused, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """What is read before the answer, and its mask: the question, then the looks, of each the frame and the tracks."""
+        shares = evidence.shares.to(fused.video)
+        looks = torch.einsum("blt,btw->blw", shares, fused.video)[:, :, None]
+        if self.track is not None:
+            held = torch.einsum("blt,btsw->blsw", shares, fused.tracks)
+            found = torch.einsum("blt,btks->blsk", shares, fused.found)
+            looks = torch.cat([looks, self.track(torch.cat([held, found], dim=-1)) + self.which], dim=2)
+        looks = looks + self.look
+        is_held = (shares.sum(dim=2, keepdim=True) > 0).expand(-1, -1, looks.shape[2])
+        return torch.cat([fused.text, looks.flatten(1, 2)], dim=1), torch.cat([fused.text_mask, is_held.flatten(1)], dim=1)
+
     def _logits(self, out: Tensor) -> Tensor:
         logits: Tensor = (out @ self.embed.weight.to(out.dtype).T).float()
         return logits
-
-
-def _memory(fused: Fused) -> tuple[Tensor, Tensor]:
-    """What is read before the answer: the frames, then the question, which so is fresh in memory."""
-    return torch.cat([fused.video, fused.text], dim=1), torch.cat([fused.video_mask, fused.text_mask], dim=1)

@@ -20,6 +20,10 @@ from vlm.types import Span
 TYPICAL_SECONDS = 3.0
 # A hundredth of a second to three hours.
 LEAST_LOG, MOST_LOG = math.log(0.01 / TYPICAL_SECONDS), math.log(10_800 / TYPICAL_SECONDS)
+# Moments of a pass: how many at most, of them those that count, and by what IoU two are one. One that follows may begin a little early.
+MOST_MOMENTS, COUNTED, DIFFERENT, SLACK_SECONDS = 16, 5, 0.2, 0.5
+FOLLOWING_SHARE, LATE_POWER, PRECEDENCE_POWER = 0.5, 4, 8
+LOOKS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,46 +72,88 @@ class GroundingHead(nn.Module):
         return Grounding(foreground[..., 0], seconds, saliency[..., 0], stretch_centres(times, durations, mask), mask)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """The moments that a pass found, likeliest first, and the rows of three looks at them.
+
+    Shapes:
+        bounds: (b, k, 2) seconds, probability: (b, k), 0 where there are no more moments.
+        shares: (b, LOOKS, t), weights that sum to 1 or are all 0: of the rows of the likeliest moment; of the same rows, nearly all at its
+            end, where what it changes has changed; and of the rows of what follows it.
+    """
+
+    bounds: Tensor
+    probability: Tensor
+    shares: Tensor
+
+    def rows(self, chosen: Tensor) -> Evidence:
+        """Some of the items: a mask (b,) or their numbers."""
+        return Evidence(self.bounds[chosen], self.probability[chosen], self.shares[chosen])
+
+
+def evidence_of(grounding: Grounding, durations: Tensor) -> Evidence:
+    """The moments of each item, none of which overlaps a likelier one by more than DIFFERENT, and the looks at them.
+
+    What follows the likeliest moment is the first of those after its end that are at least half as likely as the likeliest of these: a
+    question about what comes next raises all that might be it, and time tells which is.
+    """
+    bounds, probability, places = _likeliest(grounding, durations, most=MOST_MOMENTS, overlap=DIFFERENT)
+    later = probability * (bounds[..., 0] >= bounds[:, :1, 1] - SLACK_SECONDS)
+    later[:, 0] = 0  # it does not follow itself, however short it is
+    might = (later > 0) & (later >= FOLLOWING_SHARE * later.amax(dim=1, keepdim=True))
+    following = bounds[..., 0].masked_fill(~might, torch.inf).argmin(dim=1, keepdim=True)
+    inside = grounding.foreground.sigmoid().masked_fill(~grounding.mask, 0.0)
+    best = _rows_of(bounds[:, 0], places[:, 0], inside, grounding)
+    span = bounds[:, 0]
+    passed = ((grounding.centres - span[:, :1]) / (span[:, 1:] - span[:, :1]).clamp(min=0.1)).clamp(0.0, 1.0)
+    late = best * (passed + 0.01).pow(LATE_POWER)
+    after = _rows_of(bounds.gather(1, following[..., None].expand(-1, -1, 2))[:, 0], places.gather(1, following)[:, 0], inside, grounding)
+    shares = torch.stack([best, late, after * might.any(dim=1, keepdim=True)], dim=1)
+    shares = shares / shares.sum(dim=2, keepdim=True).clamp(min=1e-12)
+    return Evidence(bounds, probability, shares.to(grounding.foreground))
+
+
+def _rows_of(span: Tensor, place: Tensor, inside: Tensor, grounding: Grounding) -> Tensor:
+    """How much of each row (b, t) belongs to a moment (b, 2): the row that proposed it does, however short it is."""
+    held = (grounding.centres >= span[:, :1]) & (grounding.centres < span[:, 1:])
+    proposed = F.one_hot(place, inside.shape[1]).to(inside)
+    return torch.maximum(inside * held, proposed * inside.clamp(min=1e-6)) * grounding.mask
+
+
 class Summary(nn.Module):
     """What is known of a text and a whole video: (b, InteractionConfig.summary_size).
 
-    The mean word, the mean frame, the frames where the text holds (by the foreground's softmax: a short event in a long video is a
-    hundredth of the mean), and numbers: how sure the surest frame is and how often the foreground begins, which counts; of what each slot
-    looked for, how sure the surest find is, over all tracks and in each (which thing it was, and how many things), and how often finds
-    begin; and of each two slots, how far what the one looks for is found before what the other does.
+    The mean word, the mean frame, the frame of the likeliest moment (a short event in a long video is a hundredth of the mean), and
+    numbers: how likely each of the COUNTED likeliest moments is, which counts; of what each slot looked for, how sure the surest find is,
+    over all tracks and in each (how many things), how far each track is it in the likeliest moment and at its end (which thing it was, and
+    became); and of each two slots, how far what the one looks for is found before what the other does.
     """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(3 * width)
 
-    def forward(self, fused: Fused, grounding: Grounding) -> Tensor:
+    def forward(self, fused: Fused, evidence: Evidence) -> Tensor:
         """The summary of each item."""
-        mask = fused.video_mask
-        shares = grounding.foreground.masked_fill(~mask, -torch.inf).softmax(dim=1).to(fused.video)
-        shown = (shares[..., None] * fused.video).sum(dim=1)
+        mask, shares = fused.video_mask, evidence.shares.to(fused.video)
+        shown = torch.einsum("bt,btw->bw", shares[:, 0], fused.video)
         means = [masked_mean(x, real, normalise=False) for x, real in ((fused.text, fused.text_mask), (fused.video, mask))]
-        front, _ = _to_front(mask)
-        held = grounding.foreground.sigmoid().masked_fill(~mask, 0.0).gather(1, front).to(fused.video)
-        found = fused.found.gather(1, front[..., None, None].expand_as(fused.found))
-        numbers = [held.amax(dim=1, keepdim=True), _begun(held[..., None])]
-        if found.shape[2]:
-            begun = _begun(found.transpose(2, 3)).sum(dim=1)
+        numbers = [evidence.probability[:, :COUNTED].to(fused.video)]
+        if fused.found.shape[2]:
+            front, _ = _to_front(mask)
+            found = fused.found.gather(1, front[..., None, None].expand_as(fused.found))
+            looked = torch.einsum("blt,btks->blks", shares[:, :2], fused.found)
             surest = found.amax(dim=1)  # (b, slots, tracks)
-            numbers += [surest.amax(dim=2), surest.flatten(1), begun, precedence(found.sum(dim=3)).flatten(1)]
+            numbers += [surest.amax(dim=2), surest.flatten(1), looked.flatten(1), precedence(found.amax(dim=3)).flatten(1)]
         return torch.cat([self.norm(torch.cat([*means, shown], dim=-1)), *numbers], dim=-1)
 
 
-def _begun(curves: Tensor) -> Tensor:
-    """How often curves (b, t, ..., n) begin, by how much they rise: (b, ..., n)."""
-    return F.relu(curves.diff(dim=1, prepend=torch.zeros_like(curves[:, :1]))).sum(dim=1)
-
-
 def precedence(curves: Tensor) -> Tensor:
-    """Of curves (b, t, n), at least 0, how probable it is that a row drawn by the squares of the one comes before a row drawn by those of
-    the other: (b, n, n), the one in the second place; near 0 where either is."""
-    squares = curves.square()
-    drawn = squares / (squares.sum(dim=1, keepdim=True) + 1e-3)
+    """Of curves (b, t, n) in [0, 1], how probable it is that a row drawn by a high power of the one comes before a row drawn by that of
+    the other: (b, n, n), the one in the second place; near 0 where either is. The power is for long videos, where many rows that are
+    nearly nothing would outweigh the few that are something."""
+    powers = curves.pow(PRECEDENCE_POWER)
+    drawn = powers / (powers.sum(dim=1, keepdim=True) + 1e-4)
     after = drawn.sum(dim=1, keepdim=True) - drawn.cumsum(dim=1)
     return torch.einsum("btk,btl->bkl", drawn, after)
 
@@ -123,6 +169,29 @@ class LogitHead(nn.Module):
         """Logits (b,)."""
         logits: Tensor = self.mlp(summary)[:, 0].float()
         return logits
+
+
+class OptionHead(nn.Module):
+    """How good an option is: by the summary of the question with it, and by where and how surely the video shows the option by itself.
+    The summary says what that is worth: what comes first is the option that is shown early, what comes last the one that is shown late."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        self.mlp = _mlp(size, width, 3)
+
+    def forward(self, summary: Tensor, alone: Tensor) -> Tensor:
+        """Logits (b,) of summaries (b, size) and of ``alone`` (b, 2): see ``standing``."""
+        good, worth = self.mlp(summary).float().split([1, 2], dim=1)
+        logits: Tensor = good[:, 0] + (worth * alone).sum(dim=1)
+        return logits
+
+
+def standing(alone: Evidence, group: Tensor) -> Tensor:
+    """Of options read by themselves (n), those of one choice with the same number in ``group`` (n,): how many of the others' likeliest
+    moments come later rather than earlier, from 1 for the first to -1 for the last, and how likely its own is: (n, 2)."""
+    start, others = alone.bounds[:, 0, 0], (group[:, None] == group[None]).float()
+    later = ((start[None] - start[:, None]).sign() * others).sum(dim=1) / (others.sum(dim=1) - 1).clamp(min=1)
+    return torch.stack([later.float(), alone.probability[:, 0].float()], dim=1)
 
 
 class ClosedAnswerHead(nn.Module):
@@ -183,20 +252,29 @@ def stretch_centres(times: Tensor, durations: Tensor, mask: Tensor) -> Tensor:
 def best_spans(grounding: Grounding, durations: Tensor, *, most: int = 10, overlap: float = 0.7) -> list[list[tuple[Span, float]]]:
     """For each item up to ``most`` spans with their probabilities, best first; of two that overlap by more than ``overlap`` (true IoU) the
     better stays (non-maximum suppression)."""
-    bounds, scores = grounding.bounds(durations).double().cpu(), grounding.foreground.sigmoid().double().cpu()
-    found: list[list[tuple[Span, float]]] = []
-    for item in range(len(bounds)):
-        kept: list[tuple[Span, float]] = []
-        rows = grounding.mask[item].cpu().nonzero()[:, 0]
-        order = rows[scores[item, rows].argsort(descending=True, stable=True)]
-        starts, ends = bounds[item, order].unbind(-1)
-        order_scores, alive = scores[item, order], ends > starts
-        while len(kept) < most and bool(alive.any()):
-            row = int(alive.to(torch.uint8).argmax())
-            start, end = float(starts[row]), float(ends[row])
-            kept.append((Span(start, end), float(order_scores[row])))
-            inside = (ends.clamp(max=end) - starts.clamp(min=start)).clamp(min=0)
-            union = (ends - starts) + (end - start) - inside
-            alive &= inside / union <= overlap
-        found.append(kept)
-    return found
+    bounds, probability, _ = _likeliest(grounding, durations, most=most, overlap=overlap)
+    return [
+        [(Span(start, end), score) for (start, end), score in zip(spans, scores, strict=True) if end > start]
+        for spans, scores in zip(bounds.tolist(), probability.tolist(), strict=True)
+    ]
+
+
+def _likeliest(grounding: Grounding, durations: Tensor, *, most: int, overlap: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Non-maximum suppression of all items at once: bounds (b, most, 2) in seconds, probabilities (b, most), and the rows (b, most) that
+    proposed them; empty bounds and probability 0 where no proposal is left. Nothing is learnt by it of where a row proposes."""
+    bounds = grounding.bounds(durations).detach().double()
+    starts, ends = bounds.unbind(dim=-1)
+    alive = grounding.mask & (ends > starts)
+    scores = grounding.foreground.double().sigmoid()
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for _ in range(most):
+        place = scores.masked_fill(~alive, -torch.inf).argmax(dim=1, keepdim=True)
+        is_left = alive.gather(1, place)
+        start, end = starts.gather(1, place), ends.gather(1, place)
+        found.append((torch.cat([start, end], dim=1) * is_left, scores.gather(1, place) * is_left, place))
+        inside = (ends.minimum(end) - starts.maximum(start)).clamp(min=0)
+        union = (ends - starts) + (end - start) - inside
+        alive = alive & (inside <= overlap * union) & is_left
+        alive = alive.scatter(1, place, False)
+    spans, probability, places = (torch.stack(part, dim=1) for part in zip(*found, strict=True))
+    return spans, probability[..., 0], places[..., 0]

@@ -69,7 +69,7 @@ class InteractionConfig:
     @property
     def summary_size(self) -> int:
         """Numbers of a summary of a pass (heads.Summary)."""
-        return 3 * self.width + 2 + self.slots * (self.slots + 2 + self.tracks)
+        return 3 * self.width + 5 + self.slots * (self.slots + 1 + 3 * self.tracks)
 
     def stack_config(self, num_layers: int, width: int | None = None, *, ffn_expand: float | None = None) -> StackConfig:
         """A stack of the mixer."""
@@ -106,6 +106,7 @@ class Fused:
         text: (b, q, width), text_mask: (b, q) bool. video: (b, t, width), video_mask: (b, t) bool. Zeros where the masks are False.
         entering, leaving: (b, t, width), frames before the stack, and after it but before words are multiplied into them again.
         found: (b, t, slots, tracks) in [0, 1], how well each track is what each slot looks for; zeros where the mask is False.
+        tracks: (b, t, tracks, track_width) of the videos, whatever the words are.
     """
 
     text: Tensor
@@ -115,6 +116,7 @@ class Fused:
     entering: Tensor
     leaving: Tensor
     found: Tensor
+    tracks: Tensor
 
     def rows(self, chosen: Tensor) -> Fused:
         """Some of the items: a mask (b,) or their numbers."""
@@ -200,7 +202,7 @@ class Interaction(nn.Module):
         if self.after is not None:
             video = video + self.after(text, text_mask, video)
         said, video = (x.masked_fill(~mask[..., None], 0.0) for x, mask in ((said, text_mask), (video, video_mask)))
-        return Fused(said, text_mask, video, video_mask, entering, leaving, found)
+        return Fused(said, text_mask, video, video_mask, entering, leaving, found, watched.tracks)
 
 
 class Tracks(nn.Module):

@@ -17,12 +17,13 @@ from vlm.errors import EncoderMismatch, InputError, WeightsUnavailable
 from vlm.models.adapter import Adapted, AdapterConfig, TemporalAdapter, TextAdapter
 from vlm.models.decoder import AnswerDecoder, DecoderConfig
 from vlm.models.folder import CONFIG, WEIGHTS, find_folder, known_fields, load_exactly, write_folder
-from vlm.models.heads import ClosedAnswerHead, Grounding, GroundingHead, LogitHead, Summary
+from vlm.models.heads import ClosedAnswerHead, Evidence, Grounding, GroundingHead, LogitHead, OptionHead, Summary, evidence_of
 from vlm.models.interaction import Fused, Interaction, InteractionConfig, Watched
 from vlm.ssm.stack import count_parameters
 
-# Since 2 the lookup of an interaction looks through two layers, and summaries know which track found what.
-FORMAT = 2
+# Since 2 the lookup of an interaction looks through two layers, and summaries know which track found what; since 3 what answers reads the
+# moments that were found, and options are looked for by themselves.
+FORMAT = 3
 _PARTS: dict[str, type[Any]] = {"adapter": AdapterConfig, "interaction": InteractionConfig, "decoder": DecoderConfig}
 
 
@@ -69,7 +70,7 @@ class Crossing(nn.Module):
         self.interaction = Interaction(interaction)
         self.grounding, self.summary = GroundingHead(width), Summary(width)
         size = interaction.summary_size
-        self.match, self.abstain, self.option = LogitHead(size, width), LogitHead(size, width), LogitHead(size, width)
+        self.match, self.abstain, self.option = LogitHead(size, width), LogitHead(size, width), OptionHead(size, width)
         self.closed = ClosedAnswerHead(size, width, config.answers) if config.answers else None
         self.decoder = AnswerDecoder(config.decoder) if config.decoder is not None else None
 
@@ -87,10 +88,11 @@ class Crossing(nn.Module):
         found: Grounding = self.grounding(fused, times, durations)
         return found
 
-    def summarise(self, fused: Fused, grounding: Grounding) -> Tensor:
-        """What ``match``, ``abstain``, ``option``, ``closed`` and ``decoder`` read: (b, size); see Summary."""
-        summary: Tensor = self.summary(fused, grounding)
-        return summary
+    def look(self, fused: Fused, grounding: Grounding, durations: Tensor) -> tuple[Evidence, Tensor]:
+        """What ``match``, ``abstain``, ``option``, ``closed`` and ``decoder`` read: the moments that were found, and what is known of text
+        and video (b, size); see Evidence and Summary."""
+        evidence = evidence_of(grounding, durations)
+        return evidence, self.summary(fused, evidence)
 
 
 class VideoTextModel(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlm.encoders.base import Encoder, TextTokens, text_codec, text_tokens
 from vlm.errors import NoWords, QueryError
-from vlm.models.heads import Grounding, best_spans
+from vlm.models.heads import Evidence, Grounding, best_spans, standing
 from vlm.models.interaction import Fused, Watched
 from vlm.models.model import Crossing, VideoTextModel, padded
 from vlm.models.plain import MOST_MOMENTS, check_features, check_options, ranked, softmax
@@ -65,7 +65,7 @@ class TrainedReader:
         watched = self._watch(features)
         for first in range(0, len(texts), at_once):
             some = texts[first : first + at_once]
-            _, made, summary, durations = self._read(some, features, watched)
+            _, made, _, summary, durations = self._read(some, features, watched)
             spans, curves = best_spans(made, durations, most=MOST_MOMENTS), _array(made.saliency)
             presence = cross.match(summary).sigmoid().tolist()
             for text, best, curve, present in zip(some, spans, curves, presence, strict=True):
@@ -85,7 +85,7 @@ class TrainedReader:
             n = len(some)
             fused = cross.fuse(tokens.expand(n, -1, -1), text_mask.expand(n, -1), cross.watch(frames, times, mask))
             made = cross.ground(fused, times, durations)
-            presence = cross.match(cross.summarise(fused, made)).sigmoid().tolist()
+            presence = cross.match(cross.look(fused, made, durations)[1]).sigmoid().tolist()
             spans, curves = best_spans(made, durations, most=MOST_MOMENTS), _array(made.saliency)
             for features, best, curve, present in zip(some, spans, curves, presence, strict=True):
                 moments = tuple(Moment(span, score) for span, score in best)
@@ -106,7 +106,7 @@ class TrainedReader:
             for curves, (tokens, text_mask) in zip(found, read, strict=True):
                 fused = cross.fuse(tokens.expand(len(some), -1, -1), text_mask.expand(len(some), -1), watched)
                 made = cross.ground(fused, times, durations)
-                presence = cross.match(cross.summarise(fused, made)).sigmoid()
+                presence = cross.match(cross.look(fused, made, durations)[1]).sigmoid()
                 inside = _array(made.foreground.sigmoid() * presence[:, None])
                 curves += [row[: len(features.times)] for row, features in zip(inside, some, strict=True)]
         return found
@@ -122,7 +122,7 @@ class TrainedReader:
         check_features(features)
         cross = self._model.cross()
         watched = self._watch(features)
-        fused, ground, summary, durations = self._read([question], features, watched)
+        fused, ground, looked, summary, durations = self._read([question], features, watched)
         answerable = float(cross.abstain(summary).sigmoid()[0])
         shown = best_spans(ground, durations, most=MOST_EVIDENCE)[0]
         evidence = tuple(Moment(span, score) for span, score in shown if score >= EVIDENCE_SHARE * shown[0][1])
@@ -130,7 +130,7 @@ class TrainedReader:
             check_options(options)
             ranked = self._chosen(cross, question, options, summary, features, watched)
         else:
-            ranked = self._open(cross, fused, summary)
+            ranked = self._open(cross, fused, looked, summary)
         text, probability = ranked[0]
         return Answer(text=text, probability=probability, options=ranked, evidence=evidence, answerable=answerable)
 
@@ -148,9 +148,9 @@ class TrainedReader:
         codec = text_codec(self._encoder)
         if cross.decoder is None or codec is None:
             raise QueryError(f"this model has no words of its own to say {text!r} with: give it options (--choices)")
-        fused, _, summary, _ = self._read([question], features, self._watch(features))
+        fused, _, looked, summary, _ = self._read([question], features, self._watch(features))
         tokens = torch.tensor([[*codec.encode(text), codec.end]], device=self._device)
-        return float(cross.decoder.probability(fused, summary, tokens)[0])
+        return float(cross.decoder.probability(fused, looked, summary, tokens)[0])
 
     def blind(self, question: str, features: Features, *, options: Sequence[str] = ()) -> Answer | None:
         """The answer to a video that is withheld, which training has shown among others; raises as ``answer``."""
@@ -159,14 +159,19 @@ class TrainedReader:
     def _chosen(
         self, cross: Crossing, question: str, options: Sequence[str], summary: Tensor, features: Features, watched: Watched
     ) -> tuple[tuple[str, float], ...]:
-        """Options with their shares, best first: by the closed list where it holds them all, else each read behind the question."""
+        """Options with their shares, best first: by the closed list where it holds them all; else each is read behind the question, and
+        alone."""
         if cross.closed is not None and set(options) <= set(cross.closed.answers):
             scores = cross.closed(summary)[0, [cross.closed.answers.index(option) for option in options]]
         else:
-            scores = cross.option(self._read([f"{question} {option}" for option in options], features, watched)[2])
+            asked = [*(f"{question} {option}" for option in options), *options]
+            _, _, looked, summary, _ = self._read(asked, features, watched)
+            group = torch.zeros(len(options), dtype=torch.int64, device=self._device)
+            alone = standing(looked.rows(torch.arange(len(options), len(asked), device=self._device)), group)
+            scores = cross.option(summary[: len(options)], alone)
         return ranked(options, softmax(scores.double().cpu().numpy()))
 
-    def _open(self, cross: Crossing, fused: Fused, summary: Tensor) -> tuple[tuple[str, float], ...]:
+    def _open(self, cross: Crossing, fused: Fused, looked: Evidence, summary: Tensor) -> tuple[tuple[str, float], ...]:
         """What the decoder says; where that is on the model's own list, the list, best first. The decoder has learnt to say those answers
         too: so what is said tells which kind of answer a question wants, and not which of two probabilities is higher that have nothing to
         do with each other."""
@@ -175,7 +180,7 @@ class TrainedReader:
             closed = ranked(cross.closed.answers, softmax(cross.closed(summary)[0].double().cpu().numpy()))
         codec = text_codec(self._encoder)
         if cross.decoder is not None and codec is not None:
-            tokens, probability = cross.decoder.generate(fused, summary)
+            tokens, probability = cross.decoder.generate(fused, looked, summary)
             said = codec.decode([token for token in tokens[0].tolist() if token != codec.end])
             if said not in dict(closed):
                 return ((said, float(probability[0])),)
@@ -183,14 +188,14 @@ class TrainedReader:
             raise NoWords("this model has learnt no answers of its own: give it options (--choices), or train it on questions (vlm train)")
         return closed
 
-    def _read(self, texts: Sequence[str], features: Features, watched: Watched) -> tuple[Fused, Grounding, Tensor, Tensor]:
-        """One pass over texts of one video that was watched: fused, grounding, summary and durations."""
+    def _read(self, texts: Sequence[str], features: Features, watched: Watched) -> tuple[Fused, Grounding, Evidence, Tensor, Tensor]:
+        """One pass over texts of one video that was watched: fused, grounding, evidence, summary and durations."""
         cross, n = self._model.cross(), len(texts)
         tokens, mask = self._words(text_tokens(self._encoder, list(texts)))
         fused = cross.fuse(tokens, mask, watched.rows(torch.zeros(n, dtype=torch.int64, device=self._device)))
         durations = torch.full((n,), features.end, dtype=torch.float64, device=self._device)
         grounding = cross.ground(fused, torch.from_numpy(features.times).to(self._device).expand(n, -1), durations)
-        return fused, grounding, cross.summarise(fused, grounding), durations
+        return fused, grounding, *cross.look(fused, grounding, durations), durations
 
     def _watch(self, features: Features) -> Watched:
         """What depends on the video alone; of the same features as the last time it is not done again, but for long videos, which would

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from vlm.errors import InputError
 from vlm.models.decoder import AnswerDecoder, DecoderConfig
+from vlm.models.heads import LOOKS, Evidence
 from vlm.models.interaction import Fused
 
-CONFIG = DecoderConfig(width=8, summary_size=26, vocabulary_size=11, start=2, end=3, d_state=4)
+CONFIG = DecoderConfig(width=8, summary_size=26, vocabulary_size=11, start=2, end=3, tracks=2, track_size=7, d_state=4, word_dropout=0.0)
 
 
 def fused(b: int = 2, q: int = 3, t: int = 5, seed: int = 0) -> Fused:
@@ -18,7 +21,15 @@ def fused(b: int = 2, q: int = 3, t: int = 5, seed: int = 0) -> Fused:
     text, video = torch.randn(b, q, 8, generator=generator), torch.randn(b, t, 8, generator=generator)
     text_mask, video_mask = torch.ones(b, q, dtype=torch.bool), torch.ones(b, t, dtype=torch.bool)
     text_mask[1:, 2], video_mask[1:, 3:] = False, False
-    return Fused(text, text_mask, video, video_mask, video, video, torch.zeros(*video.shape[:2], 0, 0))
+    found, tracks = torch.rand(b, t, 3, 2, generator=generator), torch.randn(b, t, 2, 4, generator=generator)
+    return Fused(text, text_mask, video, video_mask, video, video, found, tracks)
+
+
+def evidence(b: int = 2, t: int = 5) -> Evidence:
+    """Looks at the first two rows of each item; in the first item something follows, in the last row."""
+    shares = torch.zeros(b, LOOKS, t)
+    shares[:, 0, :2], shares[:, 1, 1], shares[0, 2, -1] = 0.5, 1.0, 1.0
+    return Evidence(torch.zeros(b, 1, 2), torch.ones(b, 1), shares)
 
 
 def summary(b: int = 2) -> Tensor:
@@ -34,15 +45,17 @@ def decoder(config: DecoderConfig = CONFIG) -> AnswerDecoder:
 
 def test_what_is_generated_is_the_likeliest_of_whole_passes() -> None:
     made, given = decoder(), fused()
-    found, probability = made.generate(given, summary(), most_tokens=6)
+    found, probability = made.generate(given, evidence(), summary(), most_tokens=6)
     for item in range(2):
-        alone = given.rows(torch.tensor([item]))
+        alone, looked = (whole.rows(torch.tensor([item])) for whole in (given, evidence()))
         said: list[int] = []
         chance = 1.0
         while len(said) < found.shape[1] and CONFIG.end not in said:
             tokens = torch.tensor([[*said, 0]])
             with torch.no_grad():
-                shares = made(alone, summary()[item : item + 1], tokens, torch.ones_like(tokens, dtype=torch.bool))[0, -1].softmax(dim=-1)
+                shares = made(alone, looked, summary()[item : item + 1], tokens, torch.ones_like(tokens, dtype=torch.bool))[0, -1].softmax(
+                    dim=-1
+                )
             said.append(int(shares.argmax()))
             chance *= float(shares.max())
         assert found[item, : len(said)].tolist() == said
@@ -52,11 +65,11 @@ def test_what_is_generated_is_the_likeliest_of_whole_passes() -> None:
 
 def test_the_probability_of_what_is_generated_is_the_one_that_it_was_generated_with() -> None:
     made, given = decoder(), fused(b=1)
-    found, probability = made.generate(given, summary(1), most_tokens=6)
-    assert float(made.probability(given, summary(1), found)[0]) == pytest.approx(float(probability[0]), rel=1e-3)
+    found, probability = made.generate(given, evidence(1), summary(1), most_tokens=6)
+    assert float(made.probability(given, evidence(1), summary(1), found)[0]) == pytest.approx(float(probability[0]), rel=1e-3)
     other = found.clone()
     other[0, 0] = (other[0, 0] + 1) % CONFIG.vocabulary_size
-    assert float(made.probability(given, summary(1), other)[0]) < float(probability[0])
+    assert float(made.probability(given, evidence(1), summary(1), other)[0]) < float(probability[0])
 
 
 def test_pads_of_an_answer_change_nothing() -> None:
@@ -64,14 +77,16 @@ def test_pads_of_an_answer_change_nothing() -> None:
     tokens, mask = torch.tensor([[4, 5, 3], [6, 3, 0]]), torch.tensor([[True] * 3, [True, True, False]])
     other = torch.tensor([[4, 5, 3], [6, 3, 9]])
     with torch.no_grad():
-        torch.testing.assert_close(made(given, summary(), tokens, mask)[1, :2], made(given, summary(), other, mask)[1, :2])
+        torch.testing.assert_close(
+            made(given, evidence(), summary(), tokens, mask)[1, :2], made(given, evidence(), summary(), other, mask)[1, :2]
+        )
 
 
 def test_no_token_sees_itself_or_those_after_it() -> None:
     made, given = decoder(), fused()
     mask = torch.ones(2, 3, dtype=torch.bool)
     with torch.no_grad():
-        one, other = (made(given, summary(), torch.tensor([row, row]), mask) for row in ([4, 5, 3], [4, 9, 3]))
+        one, other = (made(given, evidence(), summary(), torch.tensor([row, row]), mask) for row in ([4, 5, 3], [4, 9, 3]))
     torch.testing.assert_close(one[:, :2], other[:, :2])
     assert float((one[:, 2] - other[:, 2]).abs().max()) > 1e-4
 
@@ -82,14 +97,45 @@ def test_an_answer_can_be_learnt_from_what_is_seen() -> None:
     tokens, mask = torch.tensor([[4, 5, 3], [6, 3, 3]]), torch.tensor([[True] * 3, [True, True, False]])
     optimiser = torch.optim.AdamW(made.parameters(), lr=0.02)
     for _ in range(60):
-        logits = made(given, summary(), tokens, mask)
+        logits = made(given, evidence(), summary(), tokens, mask)
         loss: Tensor = torch.nn.functional.cross_entropy(logits[mask], tokens[mask])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    found, probability = made.eval().generate(given, summary(), most_tokens=4)
+    found, probability = made.eval().generate(given, evidence(), summary(), most_tokens=4)
     assert found.tolist() == [[4, 5, 3], [6, 3, 3]]
     assert float(probability.min()) > 0.5
+
+
+def test_only_what_the_evidence_looks_at_is_read_and_which_track_it_is() -> None:
+    made, given, tokens = decoder(), fused(), torch.tensor([[4, 3], [4, 3]])
+    mask = torch.ones(2, 2, dtype=torch.bool)
+
+    def said(given: Fused) -> Tensor:
+        with torch.no_grad():
+            return made(given, evidence(), summary(), tokens, mask)
+
+    tracks = given.tracks.clone()
+    tracks[:, 2:4] += 1  # in no look
+    torch.testing.assert_close(said(replace(given, tracks=tracks)), said(given))
+    tracks[:, 4] += 1  # in the last look of the first item alone
+    changed = (said(replace(given, tracks=tracks)) - said(given)).abs().amax(dim=(1, 2))
+    assert float(changed[0]) > 1e-4
+    assert float(changed[1]) == 0
+    swapped = (said(replace(given, tracks=given.tracks.flip(2), found=given.found.flip(3))) - said(given)).abs().amax(dim=(1, 2))
+    assert float(swapped.min()) > 1e-4
+
+
+def test_words_are_withheld_in_training_alone() -> None:
+    made, tokens, mask = decoder(replace(CONFIG, word_dropout=0.9)), torch.tensor([[4, 5, 3]] * 2), torch.ones(2, 3, dtype=torch.bool)
+    with torch.no_grad():
+        one, other = (made(fused(), evidence(), summary(), tokens, mask) for _ in range(2))
+        assert torch.equal(one, other)
+        torch.manual_seed(0)
+        heard = made.train()(fused(), evidence(), summary(), tokens, mask)
+    assert float((heard[:, 1:] - one[:, 1:]).abs().max()) > 1e-3
+    with pytest.raises(InputError, match=r"word_dropout must be in \[0, 1\), got 1"):
+        replace(CONFIG, word_dropout=1)
 
 
 def test_a_token_that_is_none_is_refused() -> None:
@@ -99,4 +145,4 @@ def test_a_token_that_is_none_is_refused() -> None:
 
 def test_an_answer_of_no_tokens_is_refused() -> None:
     with pytest.raises(InputError, match="got 0"):
-        decoder().generate(fused(), summary(), most_tokens=0)
+        decoder().generate(fused(), evidence(), summary(), most_tokens=0)

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 from vlm.errors import InputError
 from vlm.models.heads import (
     ClosedAnswerHead,
+    Evidence,
     Grounding,
     GroundingHead,
     LogitHead,
     Summary,
     best_spans,
+    evidence_of,
     precedence,
+    standing,
     stretch_centres,
 )
 from vlm.models.interaction import Fused, Interaction, InteractionConfig, Lookup, Pairing, Tracks, Watched
@@ -46,7 +49,7 @@ class Whole(nn.Module):
         fused = self.interaction(tokens, text_mask, self.interaction.watch(frames, times, mask))
         found = self.ground(fused, times, durations)
         parts = {name: getattr(found, name) for name in ("foreground", "offsets", "saliency", "centres")}
-        summary = self.summary(fused, found)
+        summary = self.summary(fused, evidence_of(found, durations))
         whole = {"summary": summary, "match": self.match(summary), "answer": self.answer(summary)}
         return parts | whole | {"text": fused.text, "video": fused.video, "found": fused.found}
 
@@ -213,7 +216,7 @@ def test_answers_must_differ(answers: list[str]) -> None:
         ClosedAnswerHead(14, 4, answers)
 
 
-def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds() -> None:
+def test_a_summary_reads_the_mean_word_the_mean_frame_and_what_was_found() -> None:
     generator = torch.Generator().manual_seed(3)
     text, video = torch.randn(1, 3, 4, generator=generator), torch.randn(1, 6, 4, generator=generator)
     mask = torch.tensor([[True, False, True, True, True, True]])
@@ -221,32 +224,61 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_where_the_text_holds()
     # Two slots and two tracks: the first slot finds the first track twice and the second once, all before what the second finds.
     found = torch.zeros(1, 6, 2, 2)
     found[0, [0, 3], 0, 0], found[0, 2, 0, 1], found[0, [4, 5], 1, 1] = 0.9, 0.8, 0.7
-    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video, mask, video, video, found)
-    foreground = torch.tensor([[-9.0, 9.0, 9.0, -9.0, 9.0, 9.0]])  # at a hole, then two stretches
-    zeros = torch.zeros(1, 6)
-    summary = Summary(4)(fused, Grounding(foreground, torch.ones(1, 6, 2), zeros, zeros, mask))
+    fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video, mask, video, video, found, torch.zeros(1, 6, 2, 3))
+    shares = torch.zeros(1, 3, 6)
+    shares[0, 0, [2, 3]], shares[0, 1, 3] = torch.tensor([0.25, 0.75]), 1.0
+    summary = Summary(4)(fused, Evidence(torch.zeros(1, 7, 2), torch.arange(7, 0, -1)[None] / 8, shares))
     real = [0, 2, 3, 4, 5]
-    weights = foreground[0, real].softmax(dim=0)
-    means = [text[0].mean(dim=0), video[0, real].mean(dim=0), (weights[:, None] * video[0, real]).sum(dim=0)]
+    means = [text[0].mean(dim=0), video[0, real].mean(dim=0), 0.25 * video[0, 2] + 0.75 * video[0, 3]]
     torch.testing.assert_close(summary[0, :12], torch.nn.functional.layer_norm(torch.cat(means), (12,)))
-    held = foreground[0, real].sigmoid()
-    torch.testing.assert_close(summary[0, 12:14], torch.stack([held.max(), held[0] + held[1] - held[0] + held[3] - held[2]]))
-    torch.testing.assert_close(summary[0, 14:20], torch.tensor([0.9, 0.7, 0.9, 0.8, 0.0, 0.7]))  # over all tracks, then in each
-    torch.testing.assert_close(summary[0, 20:22], torch.tensor([0.9 + 0.8 + 0.9, 0.7]))
-    before = summary[0, 22:].view(2, 2)
+    torch.testing.assert_close(summary[0, 12:17], torch.arange(7, 2, -1) / 8)  # the likeliest moments
+    torch.testing.assert_close(summary[0, 17:23], torch.tensor([0.9, 0.7, 0.9, 0.8, 0.0, 0.7]))  # over all tracks, then in each
+    torch.testing.assert_close(summary[0, 23:31], torch.tensor([0.75 * 0.9, 0.25 * 0.8, 0, 0, 0.9, 0, 0, 0]))  # in the looks
+    before = summary[0, 31:].view(2, 2)
     assert before[0, 1] > 0.99
     assert before[1, 0] < 1e-6
+
+
+def test_the_looks_are_at_the_likeliest_moment_its_end_and_what_follows() -> None:
+    # Of three moments after the likeliest the first is too unlikely to be what follows, and the last is the likelier.
+    spans = [(10, 14, 4), (2, 5, 2), (15, 16, -4), (20, 23, -1), (30, 34, -0.5)]
+    proposals = [(start, end, logit) for start, end, logit in spans for _ in range(4)]
+    made = grounding(proposals, 40)
+    made = replace(made, centres=torch.tensor([[start + (n + 0.5) * (end - start) / 4 for start, end, _ in spans for n in range(4)]]))
+    starts, ends = (torch.tensor([[span[part] for span in spans for _ in range(4)]], dtype=torch.float64) for part in (0, 1))
+    made = replace(made, offsets=torch.stack([made.centres - starts, ends - made.centres], dim=-1))
+    looked = evidence_of(made, torch.tensor([40.0]))
+    assert looked.bounds[0, :5].tolist() == [[10, 14], [2, 5], [30, 34], [20, 23], [15, 16]]
+    torch.testing.assert_close(looked.probability[0, :6], torch.tensor([4, 2, -0.5, -1, -4, -torch.inf], dtype=torch.float64).sigmoid())
+    assert looked.shares.sum(dim=2)[0].tolist() == pytest.approx([1, 1, 1])
+    best, late, following = looked.shares[0].tolist()
+    assert best[:4] == pytest.approx([0.25] * 4)
+    assert late[:4] == sorted(late[:4])
+    assert late[3] > 0.7
+    assert following[12:16] == pytest.approx([0.25] * 4)
+
+
+def test_nothing_follows_the_last_moment() -> None:
+    looked = evidence_of(grounding([(1, 4, 0), (6, 9, 1)], 10), torch.tensor([10.0]))
+    assert looked.shares[0].sum(dim=1).tolist() == pytest.approx([1, 1, 0])
+
+
+def test_options_stand_by_when_they_are_shown_and_how_surely() -> None:
+    bounds = torch.tensor([[[8.0, 9], [0, 1]], [[2, 3], [0, 0]], [[5, 6], [0, 0]], [[7, 8], [0, 0]]])
+    alone = Evidence(bounds, torch.tensor([[0.9, 0.1], [0.5, 0], [0.4, 0], [0.3, 0]]), torch.zeros(4, 3, 1))
+    found = standing(alone, torch.tensor([4, 4, 4, 6]))
+    torch.testing.assert_close(found, torch.tensor([[-1.0, 0.9], [1.0, 0.5], [0.0, 0.4], [0.0, 0.3]]))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 6), st.integers(1, 3), st.integers(0, 2**31))
 def test_precedence_is_that_of_a_draw_of_two_rows(t: int, n: int, seed: int) -> None:
     curves = torch.rand(1, t, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    squares = (curves[0] ** 2).tolist()
+    powers = (curves[0] ** 8).tolist()
     for one in range(n):
         for other in range(n):
-            sums = [sum(row[each] for row in squares) + 1e-3 for each in (one, other)]
-            expected = sum(squares[a][one] * squares[b][other] for a in range(t) for b in range(a + 1, t)) / (sums[0] * sums[1])
+            sums = [sum(row[each] for row in powers) + 1e-4 for each in (one, other)]
+            expected = sum(powers[a][one] * powers[b][other] for a in range(t) for b in range(a + 1, t)) / (sums[0] * sums[1])
             assert float(precedence(curves)[0, one, other]) == pytest.approx(expected, abs=1e-9)
 
 
@@ -305,7 +337,7 @@ def test_without_slots_words_and_frames_meet_in_the_mixer_alone() -> None:
         assert getattr(paired.interaction, name) is not None
     tokens, frames, times = (part[None] for part in item(3, 5, 0))
     real = [torch.ones(1, n, dtype=torch.bool) for n in (3, 5)]
-    assert plain(tokens, real[0], frames, times, real[1], times[:, -1] + 1)["summary"].shape == (1, 3 * 12 + 2)
+    assert plain(tokens, real[0], frames, times, real[1], times[:, -1] + 1)["summary"].shape == (1, 3 * 12 + 5)
     for name, least in (("slots", 0), ("track_layers", 0), ("text_layers", 0), ("tracks", 1), ("track_width", 1)):
         with pytest.raises(InputError, match=f"{name} must be at least {least}, got -1"):
             replace(CONFIG, **{name: -1})

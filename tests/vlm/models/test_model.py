@@ -20,16 +20,19 @@ from vlm.models.adapter import AdapterConfig
 from vlm.models.decoder import DecoderConfig
 from vlm.models.folder import CARD, CONFIG, WEIGHTS
 from vlm.models.interaction import InteractionConfig
-from vlm.models.model import VideoTextConfig, VideoTextModel, build, joined, padded
+from vlm.models.model import FORMAT, VideoTextConfig, VideoTextModel, build, joined, padded
 from vlm.train.join import main
 
+INTERACTION = InteractionConfig(text_dim=8, video_dim=8, width=12, num_layers=1, d_state=4)
 CONFIGURED = VideoTextConfig(
     encoder="small",
     fingerprint="f1",
     adapter=AdapterConfig(dim=8, num_layers=1, d_state=4),
-    interaction=InteractionConfig(text_dim=8, video_dim=8, width=12, num_layers=1, d_state=4),
+    interaction=INTERACTION,
     answers=("red", "blue"),
-    decoder=DecoderConfig(width=12, summary_size=66, vocabulary_size=9, start=2, end=3, num_layers=1, d_state=4),
+    decoder=DecoderConfig(
+        width=12, summary_size=INTERACTION.summary_size, vocabulary_size=9, start=2, end=3, num_layers=1, d_state=4, word_dropout=0.0
+    ),
 )
 
 
@@ -153,7 +156,7 @@ def test_tensors_that_are_not_those_of_the_config_are_refused(saved: Path, chang
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda held: held.update(format=3), "format 3, this vlm reads up to 2: install a newer one"),
+        (lambda held: held.update(format=FORMAT + 1), f"format {FORMAT + 1}, this vlm reads up to {FORMAT}: install a newer one"),
         (lambda held: held.pop("model"), "needs 'format' and 'model'"),
         (lambda held: held["model"]["adapter"].update(layers=3), "adapter.layers is unknown"),
         (lambda held: held["model"].update(encode="x"), "model.encode is unknown; did you mean 'encoder'"),
