@@ -226,12 +226,14 @@ class Library:
         top_k: int = 10,
         min_probability: float | None = None,
         join_seconds: float | None = None,
+        most_read: int | None = None,
     ) -> When:
         """Where a query about time holds (docs/temporal.md): in all videos, or in one by id or path, which may be any other file.
 
         Args:
             min_probability: from which on a second shows a sentence; join_seconds: stretches of one sentence so near to each other are one.
                 By default those of ``vlm.index.temporal``.
+            most_read: rows that a trained model reads, once for each sentence; a library with more is read where it is likeliest.
 
         Raises:
             GrammarError: the query is none. QueryError: nothing has been added yet. UnknownVideo, VideoError, EncoderError: as ``footage``.
@@ -247,6 +249,7 @@ class Library:
             top_k=top_k,
             min_probability=temporal.MIN_PROBABILITY if min_probability is None else min_probability,
             join_seconds=temporal.JOIN_SECONDS if join_seconds is None else join_seconds,
+            most_read=temporal.MOST_READ if most_read is None else most_read,
         )
 
     def _refuse_empty(self) -> None:

@@ -68,15 +68,26 @@ class When:
     timings: dict[str, float]
 
 
-def when(gear: Equipment, query: str, footage: Footage | None = None, *, top_k: int, min_probability: float, join_seconds: float) -> When:
-    """Where a query holds: in ``footage``, or in all videos of a library that holds some.
+def when(
+    gear: Equipment,
+    query: str,
+    footage: Footage | None = None,
+    *,
+    top_k: int,
+    min_probability: float,
+    join_seconds: float,
+    most_read: int = MOST_READ,
+) -> When:
+    """Where a query holds: in ``footage``, or in all videos of a library that holds some. A trained model reads ``most_read`` rows.
 
     Raises:
-        GrammarError: the query is none. QueryError: one of its sentences cannot be read, or ``top_k`` is below 1.
+        GrammarError: the query is none. QueryError: one of its sentences cannot be read, or ``top_k`` or ``most_read`` is below 1.
         InputError: as ``Meaning``. EncoderError: the encoder is not here, or is another one than the library's.
     """
     if top_k < 1:
         raise QueryError(f"top_k must be at least 1, got {top_k}")
+    if most_read < 1:
+        raise QueryError(f"most_read must be at least 1 row, got {most_read}")
     begin = time.perf_counter()
     tree = parse(query)
     texts = sentences(tree)
@@ -90,7 +101,7 @@ def when(gear: Equipment, query: str, footage: Footage | None = None, *, top_k: 
     read = time.perf_counter()
     told = curves(measure, seen, encoder.encode_text(readable))
     compared = time.perf_counter()
-    num_read = read_through(gear.reader(encoder), readable, seen, told)
+    num_read = read_through(gear.reader(encoder), readable, seen, told, most=most_read)
     held = dict(zip(texts, told, strict=True))
     understood = time.perf_counter()
     meaning = Meaning(seen.rows, held, least=min_probability, join_seconds=join_seconds)
@@ -99,7 +110,8 @@ def when(gear: Equipment, query: str, footage: Footage | None = None, *, top_k: 
     notes = [note for text in texts for note in query_warnings(text, encoder)]
     if 0 < num_read < len(seen.rows.video):
         of_all = f"{num_read:,} of {len(seen.rows.video):,} rows"
-        notes.append(f"the trained model read {of_all}, those of the likeliest videos; frames alone tell of the rest")
+        more = f"--most-read {len(seen.rows.video) * len(texts)} reads all"
+        notes.append(f"the trained model read {of_all}, those of the likeliest videos; frames alone tell of the rest ({more})")
     return When(
         query=query,
         sentences=tuple(texts),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm.encoders.base import TextCodec
@@ -33,6 +34,7 @@ from vlm.train.words import TextBank, Words
 from vlm.types import Features, Span
 
 POOL = 8  # batches whose videos are drawn together
+MOST_SAID = 32  # tokens of an answer, of which some may be withheld; longer ones are rare
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Batch:
         track_states: (v, t, s, NUM_STATES) and track_acts: (v, t, s, n), the same of every thing on screen, by track, s = 0 where nothing
             is known; is_tracked: (v,) bool, whether it is.
         mentioned: (b, t, MENTIONS, s) 0 or 1, which track does what is mentioned, NaN for what is not known.
-        said: (b, q) tokens of the answer in words with its end, said_mask: (b, q) bool, all False where there is none.
+        said: (b, q) tokens of the answer in words with its end, said_mask: (b, q) bool, all False where there is none. withheld: (b, q)
+            bool, tokens that those after them are not told.
     """
 
     frames: Tensor
@@ -81,6 +84,7 @@ class Batch:
     mentioned: Tensor
     said: Tensor
     said_mask: Tensor
+    withheld: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -97,7 +101,7 @@ class ExampleSource:
     Attributes:
         batch_size, per_video: examples a batch and a video; what is done for a video alone is done once.
         answers: the closed list of answers. codec: of open answers; None where no example has one.
-        unseen_share: of questions whose video is withheld.
+        unseen_share: of questions whose video is withheld. quiet_share: of tokens of answers that those after them are not told.
         latest_clock: seconds that a video's clock may be late by: so that a model also knows times later than its longest video.
         thin_share: of batches that show every second row: so that a model also knows videos that are looked at half as often.
         witness: of the things in the videos; None where nothing is known of them.
@@ -117,6 +121,7 @@ class ExampleSource:
     codec: TextCodec | None = None
     sight: Sight = field(default_factory=Sight)
     unseen_share: float = 0.0
+    quiet_share: float = 0.0
     latest_clock: float = 0.0
     thin_share: float = 0.0
     witness: Witness | None = None
@@ -178,7 +183,9 @@ class ExampleSource:
         given = [unseen(one) if hide and one.answer is not None else one for one, hide in zip(drawn, is_unseen, strict=True)]
         windows = {} if self.windows is None else self._windows(given, random)
         step = 2 if random.random() < self.thin_share else 1
-        return self.batch_of(given[share(self.batch_size, rank, ranks)], late=late, windows=windows, step=step)
+        quiet = np.random.default_rng([self.seed, index, 9]).random((self.batch_size, MOST_SAID)) < self.quiet_share
+        mine = share(self.batch_size, rank, ranks)
+        return self.batch_of(given[mine], late=late, windows=windows, step=step, quiet=quiet[mine])
 
     def _windows(self, examples: Sequence[Example], random: np.random.Generator) -> dict[int, Span]:
         """Of each video a window that begins at a whole second."""
@@ -207,10 +214,16 @@ class ExampleSource:
         return (whole,) if whole.seconds <= self.windows[1] else example.spans
 
     def batch_of(
-        self, examples: Sequence[Example], *, late: float = 0.0, windows: Mapping[int, Span] | None = None, step: int = 1
+        self,
+        examples: Sequence[Example],
+        *,
+        late: float = 0.0,
+        windows: Mapping[int, Span] | None = None,
+        step: int = 1,
+        quiet: NDArray[np.bool_] | None = None,
     ) -> Batch:
         """Any examples as passes, in their order, options one after the other; ``late`` is of all clocks. Of videos in ``windows`` only
-        that window is shown; of all of them one row in ``step``."""
+        that window is shown; of all of them one row in ``step``. Of answers the tokens that are ``quiet`` (n, MOST_SAID) are withheld."""
         windows = windows or {}
         examples = [within(one, windows[one.video]) if one.video in windows else one for one in examples]
         passes = passes_of(examples, self.answers)
@@ -226,6 +239,9 @@ class ExampleSource:
         targets = [row_targets(one.example, videos[place[key]]) for one, key in zip(passes, seen, strict=True)]
         foreground, spans, levels = (padded([target[part] for target in targets])[0] for part in range(3))
         said, said_mask = padded([torch.tensor(self._said(one), dtype=torch.int64) for one in passes])
+        withheld = torch.zeros_like(said_mask)
+        if quiet is not None and (most := min(said.shape[1], MOST_SAID)):
+            withheld[:, :most] = torch.from_numpy(quiet[[one.place for one in passes], :most])
         starts = {video: window.start for video, window in windows.items()}
         return Batch(
             frames,
@@ -250,6 +266,7 @@ class ExampleSource:
             self._mentioned(passes, [videos[place[key]] for key in seen], starts),
             said,
             said_mask,
+            withheld,
         )
 
     def _witnessed(self, passes: Sequence[Pass], videos: Sequence[Features], starts: Mapping[int, float]) -> tuple[Tensor, Tensor, Tensor]:

@@ -155,7 +155,8 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One text before one video: an example, or one of its options, behind the question or by itself (``is_alone``)."""
+    """One text before one video: an example, the ``place``-th of its batch, or one of its options, behind the question or by itself
+    (``is_alone``)."""
 
     example: Example
     text: str
@@ -165,6 +166,7 @@ class Pass:
     is_said: bool = False
     option: int | None = None
     is_alone: bool = False
+    place: int = 0
 
     def mentions(self) -> list[tuple[tuple[int, Span], ...] | None]:
         """What each of the first slots should find: times at which things do it; None where that is not known.
@@ -184,20 +186,27 @@ def passes_of(examples: Sequence[Example], answers: Sequence[str]) -> list[Pass]
     question, then all of them alone, of which nothing is known."""
     numbers = {answer: number for number, answer in enumerate(answers)}
     found: list[Pass] = []
-    for group, example in enumerate(examples):
+    for place, example in enumerate(examples):
         if example.options and not set(example.options) <= numbers.keys():
             found += [
-                Pass(example, option_text(example.text, option), group=group, is_right=option == example.answer, option=number)
+                Pass(
+                    example,
+                    option_text(example.text, option),
+                    group=place,
+                    is_right=option == example.answer,
+                    option=number,
+                    place=place,
+                )
                 for number, option in enumerate(example.options)
             ]
             bare = Example(video=example.video, text=example.text, is_unseen=example.is_unseen)
-            found += [Pass(bare, option, group=group, is_alone=True) for option in example.options]
+            found += [Pass(bare, option, group=place, is_alone=True, place=place) for option in example.options]
         elif example.answer is None:
-            found.append(Pass(example, example.text))
+            found.append(Pass(example, example.text, place=place))
         else:
             # In words, too, what is on the list: so that a decoder tells which kind of answer a question wants.
             closed = numbers.get(example.answer, IGNORED) if example.options else IGNORED
-            found.append(Pass(example, example.text, closed=closed, is_said=True))
+            found.append(Pass(example, example.text, closed=closed, is_said=True, place=place))
     return found
 
 

@@ -55,6 +55,7 @@ class ExamplesConfig:
         window_share, window_seconds, window_batch: of the other batches, how many show windows (of shortest, longest seconds) instead of
             whole videos, and how many texts each has.
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
+        quiet_share: of the words of answers that the words after them are not told; see AnswerDecoder.
         retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
         heads_alone: whether only what reads a pass learns; see CrossingTraining. The rest is what is begun with.
     """
@@ -76,6 +77,7 @@ class ExamplesConfig:
     window_batch: int = 96
     sight: str = "all"
     unseen_share: float = 0.1
+    quiet_share: float = 0.2
     retrieval_share: float = 0.0
     heads_alone: bool = False
 
@@ -84,7 +86,7 @@ class ExamplesConfig:
         for name in ("worlds", "batch", "per_video"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("retrieval_share", "unseen_share", "window_share", "thin_share"):
+        for name in ("retrieval_share", "unseen_share", "quiet_share", "window_share", "thin_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} must be in [0, 1), got {getattr(self, name)}")
 
@@ -173,6 +175,7 @@ def example_source(
         codec=text_codec(encoder),
         sight=Sight(config.sight),
         unseen_share=config.unseen_share,
+        quiet_share=config.quiet_share,
         per_video=config.per_video,
         latest_clock=config.latest_clock,
         thin_share=config.thin_share,

@@ -138,8 +138,9 @@ class CrossingTraining(nn.Module):
             figures["option right"] = (logits.masked_fill(~real, -torch.inf).argmax(dim=-1) == right).float().mean()
         if crossing.decoder is not None and bool((asked := batch.said_mask.any(dim=1)).any()):
             some = fused.rows(asked)
-            logits = crossing.decoder(some, evidence.rows(asked), summary[asked], batch.said[asked], batch.said_mask[asked])
-            losses["decoder"] = decoder_loss(logits, batch.said[asked], batch.said_mask[asked])
+            said, said_mask, withheld = (part[asked] for part in (batch.said, batch.said_mask, batch.withheld))
+            logits = crossing.decoder(some, evidence.rows(asked), summary[asked], said, said_mask, withheld)
+            losses["decoder"] = decoder_loss(logits, said, said_mask)
         # What another rank learns and this one does not is a zero here, so that the mean over ranks is that of the whole batch.
         zero = 0.0 * summary.sum()
         losses = {name: weight * losses.get(name, zero) for name, weight in weights.items()}

@@ -42,6 +42,12 @@ def when(
     join: Annotated[
         str | None, typer.Option("--join", metavar="TIME", help="Stretches of one sentence so near to each other are one.")
     ] = None,
+    most_read: Annotated[
+        int | None,
+        typer.Option(
+            "--most-read", min=1, metavar="ROWS", help="Rows that a trained model reads, once for each sentence: more take longer."
+        ),
+    ] = None,
     written_as: FormatOption = None,
     output: OutputOption = None,
     library: LibraryOption = None,
@@ -62,7 +68,7 @@ def when(
     try:
         parse(query)  # before a model is loaded for it
         with _library(library, video, encoder=encoder, device=device) as (held, folder):
-            told = held.when(query, video, top_k=top_k, min_probability=min_probability, join_seconds=join_seconds)
+            told = held.when(query, video, top_k=top_k, min_probability=min_probability, join_seconds=join_seconds, most_read=most_read)
     except GrammarError as error:
         _point_at(error)
         raise

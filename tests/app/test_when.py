@@ -97,6 +97,7 @@ def test_an_error_points_at_the_character_and_shows_the_rule(vlm: Vlm, tmp_path:
         (['"white"', "--min-probability", "2"], 2, "Input should be less than or equal to 1"),
         (['"white"', "--join", "soon"], 2, "'soon' is no time"),
         (['"white"', "-k", "0"], 2, "Input should be greater than or equal to 1"),
+        (['"white"', "--most-read", "0"], 2, "Input should be greater than or equal to 1"),
     ],
 )
 def test_what_makes_no_sense_is_told(vlm: Vlm, colour_library: Path, words: list[str], code: int, told: str):

@@ -29,7 +29,7 @@ BATCHES = range(6)
 Found = list[tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
-def training() -> MixedTraining:
+def training(*, heads_alone: bool = False) -> MixedTraining:
     """A small model with every part, its gates open so that every part learns."""
     torch.manual_seed(0)
     interaction = InteractionConfig(
@@ -44,7 +44,6 @@ def training() -> MixedTraining:
         tracks=8,
         track_size=interaction.track_width + interaction.slots,
         d_state=2,
-        word_dropout=0.0,
     )
     config = VideoTextConfig(
         encoder="mean",
@@ -59,7 +58,7 @@ def training() -> MixedTraining:
         for name, parameter in model.named_parameters():
             if name.endswith("gate"):
                 parameter.fill_(0.5)
-    crossing = CrossingTraining(model, LossConfig(), WorldWitness.num_acts, WorldWitness.num_tracks)
+    crossing = CrossingTraining(model, LossConfig(), WorldWitness.num_acts, WorldWitness.num_tracks, heads_alone=heads_alone)
     return MixedTraining({"crossing": crossing, "scenes": crossing, "retrieval": RetrievalTraining(model, 30.0)})
 
 

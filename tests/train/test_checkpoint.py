@@ -38,6 +38,12 @@ def test_a_training_begins_with_the_averages_of_one_of_the_same_parts(tmp_path: 
             begin_from(tmp_path, other)
     with pytest.raises(InputError, match="no checkpoint to begin with"):
         begin_from(tmp_path / "none", module)
+    other = nn.Linear(2, 3)
+    with torch.no_grad():
+        other.bias.fill_(7.0)
+    begin_from(tmp_path, other, only=["weight"])
+    assert other.weight.tolist() == [[1.0, 1.0]] * 3
+    assert other.bias.tolist() == [7.0] * 3
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tests.train.test_retrieval import Encoder
 from vlm.data.toybox.language import SHAPE_WORDS
 from vlm.data.toybox.motion import states
+from vlm.data.toybox.splits import is_held_out_order
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES
 from vlm.errors import InputError
 from vlm.models.model import VideoTextModel
@@ -575,3 +577,20 @@ def test_which_videos_are_withheld_does_not_change_what_is_drawn() -> None:
     plain, some = source(), source(unseen_share=0.5)
     assert [plain.numbers(index) for index in range(3)] == [some.numbers(index) for index in range(3)]
     assert torch.equal(some.batch(2).frames, some.batch(2).frames)
+
+
+def test_what_follows_is_the_next_event_of_the_world_and_no_order_that_is_held_out() -> None:
+    sides = set()
+    for number, world in enumerate(worlds_of(8, 24, split="train")):
+        for one in world_examples(world, number):
+            if one.kind != "open" or "next" not in one.text:
+                continue
+            asked, following = (next(event for event in world.events if event.span == span) for span in one.spans)
+            begun = [event for event in world.events if event.span.start >= asked.span.end]
+            assert min(begun, key=lambda event: event.span.start) == following
+            assert not is_held_out_order(asked.action, following.action)
+            words = set(re.split(r"\W+", one.answer or ""))
+            assert following.look.colour in words
+            assert one.mentions == (((asked.subject, asked.span),),)
+            sides.add(following.action)
+    assert len(sides) > 6

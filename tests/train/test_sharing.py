@@ -79,7 +79,7 @@ def test_options_of_a_choice_stay_together() -> None:
     for part in parts:
         asked = part.group >= 0
         assert int(part.is_right.sum()) == len(part.group[asked].unique())
-        assert all(int((part.group == group).sum()) == 2 for group in part.group[asked].unique())
+        assert all(int((part.group == group).sum()) == 4 for group in part.group[asked].unique())
 
 
 def test_twins_stay_together(tmp_path: Path) -> None:
@@ -110,3 +110,16 @@ def test_a_batch_of_which_nothing_is_known_has_no_gradient_but_can_be_learnt_fro
     loss, figures = crossing(known.batch_of([known.examples[0]]))
     loss.backward()
     assert (float(loss.detach()), figures) == (0.0, {})
+
+
+def test_heads_alone_learn_from_what_the_interaction_finds_and_leave_it_as_it_is() -> None:
+    whole, heads = training().parts["crossing"], training(heads_alone=True).parts["crossing"]
+    batch = source().batch_of(EXAMPLES)
+    _, expected = whole(batch)
+    loss, figures = heads(batch)
+    losses = {"match", "abstain", "closed", "option", "decoder"}
+    assert set(figures) == losses | {f"{name} right" for name in losses - {"decoder"}}
+    assert {name: float(value) for name, value in figures.items()} == pytest.approx({name: float(expected[name]) for name in figures})
+    loss.backward()
+    moved = {name.split(".")[1] for name, parameter in heads.named_parameters() if parameter.grad is not None}
+    assert moved == losses | {"summary"}

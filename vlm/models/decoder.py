@@ -23,8 +23,6 @@ class DecoderConfig:
         tracks, track_size: how many tracks a frame has, 0 for none, and the numbers of each: what it holds, and how far each slot finds it.
         vocabulary_size: of the tokenizer. start, end: its tokens that open and close a text.
         num_layers, d_state, dropout: of the causal Mamba stack.
-        word_dropout: share of the words of an answer that are withheld in training, so that the next one is said by what is seen and not
-            by the words that mostly go together (Bowman et al. 2016, arXiv 1511.06349).
     """
 
     width: int
@@ -37,11 +35,8 @@ class DecoderConfig:
     num_layers: int = 2
     d_state: int = 16
     dropout: float = 0.0
-    word_dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        if not 0 <= self.word_dropout < 1:
-            raise InputError(f"word_dropout must be in [0, 1), got {self.word_dropout}")
         for name in ("start", "end"):
             if not 0 <= getattr(self, name) < self.vocabulary_size:
                 raise InputError(f"{name} must be a token of the {self.vocabulary_size} there are, got {getattr(self, name)}")
@@ -67,19 +62,22 @@ class AnswerDecoder(nn.Module):
         self.stack = StackConfig(mixer, config.num_layers, dropout=config.dropout).build()
         nn.init.normal_(self.embed.weight, std=0.02)
 
-    def forward(self, fused: Fused, evidence: Evidence, summary: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, fused: Fused, evidence: Evidence, summary: Tensor, tokens: Tensor, mask: Tensor, withheld: Tensor | None = None
+    ) -> Tensor:
         """Logits (b, q, words) of each token of the answer before it is seen.
 
         Args:
             evidence: of the same pass. summary: (b, summary_size) of it.
             tokens: (b, q) int64, the answer without its start, ending in ``end``. mask: (b, q) bool, True for a token.
+            withheld: (b, q) bool, tokens that those after them are not told, so that they are said by what is seen and not by the words
+                that mostly go together (word dropout, Bowman et al. 2016, arXiv 1511.06349); None for none.
         """
         memory, real = self._memory(fused, evidence)
         said = torch.cat([torch.full_like(tokens[:, :1], self.config.start), tokens[:, :-1]], dim=1)
         words = self.embed(said).to(memory.dtype)
-        if self.training and self.config.word_dropout:
-            withheld = torch.rand(said.shape, device=said.device) < self.config.word_dropout
-            words = words.masked_fill(withheld[..., None], 0.0)
+        if withheld is not None:
+            words = torch.cat([words[:, :1], words[:, 1:].masked_fill(withheld[:, :-1, None], 0.0)], dim=1)
         words = torch.cat([words[:, :1] + self.begin(summary)[:, None].to(memory.dtype), words[:, 1:]], dim=1)
         x = torch.cat([memory, words], dim=1)
         out = self.stack(x, torch.cat([real, mask], dim=1))

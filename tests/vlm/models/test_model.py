@@ -30,9 +30,7 @@ CONFIGURED = VideoTextConfig(
     adapter=AdapterConfig(dim=8, num_layers=1, d_state=4),
     interaction=INTERACTION,
     answers=("red", "blue"),
-    decoder=DecoderConfig(
-        width=12, summary_size=INTERACTION.summary_size, vocabulary_size=9, start=2, end=3, num_layers=1, d_state=4, word_dropout=0.0
-    ),
+    decoder=DecoderConfig(width=12, summary_size=INTERACTION.summary_size, vocabulary_size=9, start=2, end=3, num_layers=1, d_state=4),
 )
 
 
