@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
@@ -46,7 +48,8 @@ class Batch:
             late by.
         video: (b,) number of each pass's video. words: of the b texts.
         foreground: (b, t) 0 or 1, spans: (b, t, 2) seconds of the stretch that holds the row's centre, has_moments: (b,) bool.
-        levels: (b, t). is_true, is_answerable: (b,) 0, 1, or IGNORED. closed: (b,) number of the answer, or IGNORED.
+        levels: (b, t). is_true, is_answerable: (b,) 0, 1, or IGNORED. closed: (b,) number of the answer, or IGNORED; prior: (b, answers)
+            logarithms of how much more often than evenly each answer is right where there are these options; 0 where nothing is known.
         group: (b,) number of the choice that the pass is an option of, or -1; is_right: (b,) bool. is_alone: (b,) bool, whether it is the
             option by itself, which comes behind all those of its choice that are not.
         states: (b, t, NUM_STATES) of the thing that the text is about, NaN for what is not known. acts: (b, t, n) bool, what it does;
@@ -72,6 +75,7 @@ class Batch:
     is_true: Tensor
     is_answerable: Tensor
     closed: Tensor
+    prior: Tensor
     group: Tensor
     is_right: Tensor
     is_alone: Tensor
@@ -100,7 +104,8 @@ class ExampleSource:
 
     Attributes:
         batch_size, per_video: examples a batch and a video; what is done for a video alone is done once.
-        answers: the closed list of answers. codec: of open answers; None where no example has one.
+        answers: the closed list of answers. is_even: whether their priors are told, so that answers are learnt as if all of a question's
+            options were as frequent. codec: of open answers; None where no example has one.
         unseen_share: of questions whose video is withheld. quiet_share: of tokens of answers that those after them are not told.
         latest_clock: seconds that a video's clock may be late by: so that a model also knows times later than its longest video.
         thin_share: of batches that show every second row: so that a model also knows videos that are looked at half as often.
@@ -118,6 +123,7 @@ class ExampleSource:
     seed: int = 0
     per_video: int = 1
     answers: tuple[str, ...] = ()
+    is_even: bool = False
     codec: TextCodec | None = None
     sight: Sight = field(default_factory=Sight)
     unseen_share: float = 0.0
@@ -128,8 +134,11 @@ class ExampleSource:
     windows: tuple[float, float] | None = None
     _cells: dict[int, dict[str, list[list[int]]]] = field(default_factory=dict)
     _seconds: dict[int, float] = field(default_factory=dict)
+    _priors: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.is_even:
+            self._priors.update(priors_of(self.examples, self.answers))
         by_side: dict[tuple[int, str, str], list[int]] = {}
         for number, example in enumerate(self.examples):
             if self.shares.get(example.kind, 0.0) > 0:
@@ -258,6 +267,7 @@ class ExampleSource:
             _truths([one.example.is_true for one in passes]),
             _truths([one.example.is_answerable for one in passes]),
             torch.tensor([one.closed for one in passes]),
+            torch.stack([self._priors.get(one.example.options, torch.zeros(len(self.answers))) for one in passes]),
             torch.tensor([one.group for one in passes]),
             torch.tensor([one.is_right for one in passes]),
             torch.tensor([one.is_alone for one in passes]),
@@ -326,6 +336,22 @@ class ExampleSource:
             raise InputError(f"{one.example.text!r} has an answer in words, but the encoder has no tokenizer for it: give it options")
         assert one.example.answer is not None
         return [*self.codec.encode(one.example.answer), self.codec.end]
+
+
+def priors_of(examples: Sequence[Example], answers: Sequence[str]) -> dict[tuple[str, ...], Tensor]:
+    """Of each list of options that are all among ``answers``: logarithms (answers,) of how much more often than evenly each of them is
+    right, counting one more of each; 0 for those that are none of them."""
+    counts: dict[tuple[str, ...], Counter[str]] = {}
+    for one in examples:
+        if one.answer is not None and one.options and set(one.options) <= set(answers):
+            counts.setdefault(one.options, Counter(one.options))[one.answer] += 1
+    numbers = {answer: number for number, answer in enumerate(answers)}
+    found = {}
+    for options, counted in counts.items():
+        found[options] = torch.zeros(len(answers))
+        for option, count in counted.items():
+            found[options][numbers[option]] = math.log(count * len(counted) / counted.total())
+    return found
 
 
 def row_targets(example: Example, features: Features) -> tuple[Tensor, Tensor, Tensor]:

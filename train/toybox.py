@@ -172,6 +172,7 @@ def example_source(
         kinds.shares(),
         seed=seed,
         answers=ANSWERS,
+        is_even=True,
         codec=text_codec(encoder),
         sight=Sight(config.sight),
         unseen_share=config.unseen_share,
