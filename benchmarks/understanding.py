@@ -116,7 +116,8 @@ def row(
         model = VideoTextModel.from_pretrained(given.models / name)
     else:
         instead = {"mixer": mixer, "seed": seed, "sight": sight, "steps": given.steps, "interaction": ABLATIONS.get(changed, {})}
-        model = train_toybox(recipe_path(given.recipe), folder, encoder, cache=given.cache or given.out / "cache", resume=True, **instead)
+        cache = given.cache or given.out / "cache"
+        model = train_toybox(recipe_path(given.recipe), folder, encoder, cache=cache, resume=True, begin_with=given.begin_with, **instead)
     seconds = time.perf_counter() - begin
     found = figures(TrainedReader(encoder, model), features, asked, Sight(sight), answers=bool(model.config.answers))
     found |= {"parameters": sum(model.num_parameters().values()), "seconds of training": None if given.models else round(seconds, 1)}
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=None, help="folder of models that were trained elsewhere")
     parser.add_argument("--recipe", default="toybox-all")
+    parser.add_argument("--begin-with", type=Path, default=None, help="folder of a training of what recipes that learn a part begin with")
     parser.add_argument("--ablations", action="store_true")
     parser.add_argument("--cache", type=Path, default=None, help="folder for features and texts (default: OUT/cache)")
     parser.add_argument("--mixers", nargs="+", default=list(MIXERS))

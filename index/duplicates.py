@@ -23,8 +23,8 @@ from vlm.types import Features, Span
 # How many comparisons of how many are done.
 Progress = Callable[[int, int], None]
 
-# What one stage at two times, or backwards, seldom reaches, and copies do unless nothing happens; chosen on files of another seed than those of
-# docs/results.md.
+# What one stage at two times, or backwards, seldom reaches, and copies do unless nothing happens; chosen on files of another seed than
+# those of docs/results.md.
 LEAST_INFORMATION = 1.0
 LEAST_LIVE_ROWS = 3
 GROUP_ROWS = 16_384  # videos are read in groups of so many rows: two groups are in memory, 64 MiB at 512 values

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from vlm.errors import InputError
 
@@ -101,13 +101,15 @@ def _problems(section: str, table: Mapping[str, Any], kind: type[Any]) -> list[s
 def _wanted(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(repr, get_args(kind)))}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_wanted(one) for one in get_args(kind) if one is not NoneType)
     return _PLAIN.get(kind, str(kind))
 
 
 def _is_of(value: Any, kind: Any) -> bool:
     if get_origin(kind) is Literal:
         return value in get_args(kind)
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in (Union, UnionType):
         return any(_is_of(value, one) for one in get_args(kind) if one is not NoneType)
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)

@@ -41,6 +41,16 @@ WINDOW_KINDS = ("thing", "event", "absent", "direction", "order", *QUESTION_KIND
 FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kind of example
 
 
+# Of what learns, the parts that are begun with; all of them where none is named.
+_CROSSING = "parts.crossing.crossing."
+_BEFORE = ("from_text", "from_video", "kind", "time", "place", "text_stack", "tracks", "before")
+BEGUN: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "heads": (f"{_CROSSING}interaction.", f"{_CROSSING}grounding."),
+    "crossing": (*(f"{_CROSSING}interaction.{part}" for part in _BEFORE), "parts.crossing.told.", "parts.crossing.track_told."),
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExamplesConfig:
     """Which examples.
@@ -57,7 +67,8 @@ class ExamplesConfig:
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
         quiet_share: of the words of answers that the words after them are not told; see AnswerDecoder.
         retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
-        heads_alone: whether only what reads a pass learns; see CrossingTraining. The rest is what is begun with.
+        learns: ``all``; ``heads``, only what reads a pass, the rest is what is begun with (see CrossingTraining); or ``crossing``: what
+            comes before words and frames go through the stack is begun with and learns on, the stack and the heads are new.
     """
 
     seed: int = 11
@@ -79,10 +90,12 @@ class ExamplesConfig:
     unseen_share: float = 0.1
     quiet_share: float = 0.2
     retrieval_share: float = 0.0
-    heads_alone: bool = False
+    learns: str = "all"
 
     def __post_init__(self) -> None:
         Sight(self.sight)
+        if self.learns not in BEGUN:
+            raise InputError(f"learns must be one of {', '.join(map(repr, BEGUN))}, got {self.learns!r}")
         for name in ("worlds", "batch", "per_video"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -297,17 +310,16 @@ def train_toybox(
     if loop.patience:
         few = replace(data, worlds=max(FEWEST_HELD_OUT, data.worlds // 8))
         validate = held_out_loss(make.of(few, replace(pairs, pairs=pairs.batch_pairs * BATCHES), split="val"))
-    if data.heads_alone and begin_with is None:
-        raise InputError("heads_alone = true learns nothing but heads: begin with a training of the rest (--begin-with FOLDER)")
-    crossing = CrossingTraining(model, made["losses"], WorldWitness.num_acts, WorldWitness.num_tracks, heads_alone=data.heads_alone)
+    if data.learns != "all" and begin_with is None:
+        raise InputError(f"learns = {data.learns!r} learns a part: begin with a training of the rest (--begin-with FOLDER)")
+    crossing = CrossingTraining(model, made["losses"], WorldWitness.num_acts, WorldWitness.num_tracks, heads_alone=data.learns == "heads")
     parts: dict[str, nn.Module] = {"crossing": crossing}
     if data.retrieval_share:
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)
     identity = json.dumps([VERSION, encoder.fingerprint, asdict(model.config), asdict(data), asdict(kinds), asdict(pairs)])
     module = MixedTraining(parts)
     if begin_with is not None:
-        kept = [f"parts.crossing.crossing.{part}." for part in ("interaction", "grounding")]
-        begin_from(begin_with, module, only=kept if data.heads_alone else ())
+        begin_from(begin_with, module, only=BEGUN[data.learns])
     average = run(module, source, loop, out, resume=resume, identity=identity, validate=validate)
     module.load_state_dict(average.values)
     model.cpu().eval()

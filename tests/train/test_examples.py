@@ -34,7 +34,7 @@ from vlm.train.examples import (
 )
 from vlm.train.log import read_log
 from vlm.train.recipe import recipe_path, task_of
-from vlm.train.toybox import train_toybox, worlds_of
+from vlm.train.toybox import ExamplesConfig, train_toybox, worlds_of
 from vlm.train.toybox_examples import ANSWERS, LABELS, KindsConfig, WorldWitness, world_examples
 from vlm.train.video_text import _choices
 from vlm.train.words import TextBank
@@ -520,7 +520,32 @@ def test_a_training_of_everything_ends_in_a_model_with_every_part(tmp_path: Path
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows", "toybox-qa-more"])
+def test_a_recipe_can_learn_heads_alone_or_the_crossing_anew_from_what_a_training_left(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    whole = RECIPE.replace("retrieval_share = 0.4", "unseen_share = 0.0").replace("width = 8\n", 'width = 8\nfirst_mixer = "mamba"\n')
+    recipe.write_text(whole)
+    train_toybox(recipe, tmp_path / "first", Speaking(), cache=tmp_path, mixer="vim")  # type: ignore[arg-type]
+    begun = VideoTextModel.from_pretrained(tmp_path / "first" / "model").cross().state_dict()
+    same: dict[str, set[str]] = {}
+    for learns, mixer in (("heads", "vim"), ("crossing", "attention")):
+        recipe.write_text(whole.replace("batch = 6", f'batch = 6\nlearns = "{learns}"').replace("steps = 6", "steps = 2"))
+        with pytest.raises(InputError, match=f"learns = '{learns}' learns a part: begin with a training"):
+            train_toybox(recipe, tmp_path / learns, Speaking(), cache=tmp_path, mixer=mixer)  # type: ignore[arg-type]
+        made = train_toybox(recipe, tmp_path / learns, Speaking(), cache=tmp_path, mixer=mixer, begin_with=tmp_path / "first")  # type: ignore[arg-type]
+        assert (made.cross().interaction.config.mixer, made.cross().interaction.config.first_mixer) == (mixer, "mamba")
+        held = made.cross().state_dict()
+        # As near as two steps of a training that began there leave it.
+        near = {name for name, value in held.items() if name in begun and value.shape == begun[name].shape}
+        same[learns] = {name for name in near if float((held[name] - begun[name]).abs().max()) < 0.005}
+    parts = ("interaction.", "grounding.")
+    assert {name for name in same["heads"] if name.startswith(parts)} == {name for name in begun if name.startswith(parts)}
+    assert "interaction.tracks.part.1.weight" in same["crossing"]
+    assert "grounding.foreground.convs.0.weight" not in same["crossing"]
+    with pytest.raises(InputError, match="learns must be one of 'all', 'heads', 'crossing', got 'tail'"):
+        ExamplesConfig(learns="tail")
+
+
+@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows", "toybox-heads"])
 def test_shipped_recipes_name_their_task(name: str) -> None:
     assert task_of(recipe_path(name)) == "toybox"
 

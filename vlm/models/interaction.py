@@ -32,6 +32,7 @@ class InteractionConfig:
         tracks, track_width, track_layers: into how many vectors of which width a frame is taken apart before the words come in, and the
             layers of the stack, the same for all, that follows each along time; see Tracks.
         text_layers: of the stack that words go through before they ask.
+        first_mixer: of these two stacks, where it is another than the mixer.
         text_side: where the words stand in the sequence. Left is better in the paper, and all that a causal mixer can use.
         slots: learned questions to the words, whose answers are looked up among the tracks of every frame before the stack, and multiplied
             into every frame after it: a mixer along time adds and forgets, but cannot ask a frame for what a word names, nor compare what
@@ -47,6 +48,7 @@ class InteractionConfig:
     track_width: int = 64
     track_layers: int = 0
     text_layers: int = 0
+    first_mixer: MixerName | None = None
     mixer: MixerName = "dbm"
     d_state: int = 16
     expand: float | None = None
@@ -58,6 +60,8 @@ class InteractionConfig:
 
     def __post_init__(self) -> None:
         check_word("mixer", self.mixer, get_args(MixerName))
+        if self.first_mixer is not None:
+            check_word("first_mixer", self.first_mixer, get_args(MixerName))
         check_word("text_side", self.text_side, get_args(TextSide))
         for name in ("text_dim", "video_dim", "width", "num_layers", "tracks", "track_width"):
             if getattr(self, name) < 1:
@@ -71,9 +75,12 @@ class InteractionConfig:
         """Numbers of a summary of a pass (heads.Summary)."""
         return 3 * self.width + 5 + self.slots * (self.slots + 1 + 3 * self.tracks)
 
-    def stack_config(self, num_layers: int, width: int | None = None, *, ffn_expand: float | None = None) -> StackConfig:
-        """A stack of the mixer."""
-        mixer = MixerConfig(self.mixer, width or self.width, d_state=self.d_state, expand=self.expand)
+    def stack_config(
+        self, num_layers: int, width: int | None = None, *, ffn_expand: float | None = None, is_first: bool = False
+    ) -> StackConfig:
+        """A stack of the mixer; ``is_first`` of those before words and frames meet."""
+        name = self.first_mixer if is_first and self.first_mixer else self.mixer
+        mixer = MixerConfig(name, width or self.width, d_state=self.d_state, expand=self.expand)
         return StackConfig(mixer, num_layers, dropout=self.dropout, drop_path=self.drop_path, ffn_expand=ffn_expand)
 
 
@@ -133,7 +140,7 @@ class Interaction(nn.Module):
         self.kind = nn.Parameter(torch.randn(2, config.width) * 0.02)
         self.time = TimeEmbedding(config.width)
         self.place = TimeEmbedding(config.width)
-        self.text_stack = config.stack_config(config.text_layers).build() if config.text_layers else None
+        self.text_stack = config.stack_config(config.text_layers, is_first=True).build() if config.text_layers else None
         self.tracks = Tracks(config) if config.slots else None
         self.before = Lookup(config) if config.slots else None
         self.after = Pairing(config) if config.slots else None
@@ -213,7 +220,7 @@ class Tracks(nn.Module):
         super().__init__()
         self.shape = config.tracks, config.track_width
         self.part = nn.Sequential(nn.LayerNorm(config.video_dim), nn.Linear(config.video_dim, config.tracks * config.track_width))
-        stack = config.stack_config(config.track_layers, config.track_width, ffn_expand=2.0)
+        stack = config.stack_config(config.track_layers, config.track_width, ffn_expand=2.0, is_first=True)
         self.stack = stack.build() if config.track_layers else None
 
     def forward(self, frames: Tensor, mask: Tensor | None) -> Tensor:
