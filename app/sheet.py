@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vlm.app.out import write_new
-from vlm.app.render import shorten_path, stretch
+from vlm.app.render import order_of, shorten_path, stretch
 from vlm.errors import InputError, VideoError
 from vlm.types import Hit
 from vlm.video.strip import Picture, filmstrip
@@ -61,9 +61,10 @@ def write_sheet(path: Path, rows: Sequence[Row]) -> None:
     for row, pictures in zip(rows, strips, strict=True):
         draw.text((_GAP, y), row.query, _INK, font=title)
         y += _LINE + _GAP
-        for hit, strip in zip(row.hits, pictures, strict=True):
+        by, values = order_of(row.hits)
+        for hit, value, strip in zip(row.hits, values, pictures, strict=True):
             draw.text((_GAP, y), f"{hit.rank}.", _MARK, font=small)
-            words = f"{stretch(hit.span.start, hit.span.end)}   {hit.score:.3f}   {shorten_path(hit.path, 62)}"
+            words = f"{stretch(hit.span.start, hit.span.end)}   {by.title} {value}   {shorten_path(hit.path, 58)}"
             draw.text((_GAP + 22, y), words, _FAINT, font=small)
             y += _LINE
             _paste(sheet, draw, strip, y)

@@ -17,13 +17,11 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vlm.train.join", description="Put adapters beside an interaction trained apart.")
     parser.add_argument("adapters", help="folder of the model whose adapters are taken")
     parser.add_argument("crossing", help="folder of the model whose interaction and heads are taken")
-    parser.add_argument("--decoder", default=None, help="folder of a model that went on from CROSSING, whose decoder is taken")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new model")
     parser.add_argument("--half", action="store_true", help="store the weights in float16")
     given = parser.parse_args(words)
     try:
-        names = [given.adapters, given.crossing, *([] if given.decoder is None else [given.decoder])]
-        made = joined(*(VideoTextModel.from_pretrained(name, offline=True) for name in names))
+        made = joined(*(VideoTextModel.from_pretrained(name, offline=True) for name in (given.adapters, given.crossing)))
         folder = made.save_pretrained(given.out, dtype=torch.float16 if given.half else torch.float32)
     except (VlmError, OSError) as error:
         sys.stderr.write(f"{error}\n")

@@ -232,13 +232,11 @@ def build(encoder: Encoder, *, config: VideoTextConfig) -> VideoTextModel:
     return model
 
 
-def joined(adapters: VideoTextModel, crossing: VideoTextModel, decoder: VideoTextModel | None = None) -> VideoTextModel:
-    """The adapters of one model beside the interaction and the heads of another: they share no weights, and may be trained apart. With a
-    third, which went on from the second, its decoder: nothing else reads it.
+def joined(adapters: VideoTextModel, crossing: VideoTextModel) -> VideoTextModel:
+    """The adapters of one model beside the interaction and the heads of another: they share no weights, and may be trained apart.
 
     Raises:
-        EncoderMismatch: the models were made for different encoders. InputError: the second is for retrieval alone, or the decoder of the
-            third is another than that of the second.
+        EncoderMismatch: the models were made for different encoders. InputError: the second is for retrieval alone.
     """
     one, other = adapters.config, crossing.config
     if one.fingerprint != other.fingerprint:
@@ -250,11 +248,6 @@ def joined(adapters: VideoTextModel, crossing: VideoTextModel, decoder: VideoTex
     made.cross().load_state_dict(crossing.cross().state_dict())
     made.adapter.load_state_dict(adapters.adapter.state_dict())
     made.text_adapter.load_state_dict(adapters.text_adapter.state_dict())
-    if decoder is not None:
-        new, old = decoder.cross().decoder, made.cross().decoder
-        if new is None or old is None or decoder.config.decoder != other.decoder:
-            raise InputError(f"a decoder {decoder.config.decoder} cannot stand in the place of {other.decoder}")
-        old.load_state_dict(new.state_dict())
     return made.eval()
 
 

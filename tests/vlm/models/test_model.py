@@ -73,14 +73,6 @@ def test_adapters_stand_beside_an_interaction_that_was_trained_apart(
     expected = {name: value for name, value in model().state_dict().items() if name.startswith("crossing.")} | deep.state_dict()
     assert both.state_dict().keys() == expected.keys()
     assert all(torch.equal(value, expected[name].half().float()) for name, value in both.state_dict().items())
-    torch.manual_seed(8)
-    later = VideoTextModel(CONFIGURED).save_pretrained(tmp_path / "later")
-    assert main([str(saved), str(saved), "--decoder", str(later), "--out", str(tmp_path / "said")]) == 0
-    said, from_later = (VideoTextModel.from_pretrained(folder).state_dict() for folder in (tmp_path / "said", later))
-    old = model().state_dict()
-    assert all(torch.equal(value, (from_later if ".decoder." in name else old)[name]) for name, value in said.items())
-    with pytest.raises(InputError, match="cannot stand in the place of"):
-        joined(model(), model(), VideoTextModel(replace(CONFIGURED, decoder=None)))
     with pytest.raises(EncoderMismatch, match=r"'other' .*'small'"):
         joined(VideoTextModel(replace(deep.config, encoder="other", fingerprint="f2")), model())
     capsys.readouterr()
