@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
+from vlm.models.model import VideoTextModel
+from vlm.models.shipped import shipped_with
 from vlm.models.suite.folder import SavedModel
-from vlm.models.suite.rows import Standardised
+from vlm.models.suite.front import FrontConfig, fronted
+from vlm.models.suite.rows import Rows, Standardised
 from vlm.train.examples import FeatureSource
 from vlm.train.held_out import held_out_loss
 from vlm.train.loop import LoopConfig, SharedSource, run
@@ -35,6 +38,7 @@ GIVEN: dict[str, Given] = {
     "dim": lambda encoder, classes, data: encoder.dim,
     "classes": lambda encoder, classes, data: classes,
     "frames_per_second": lambda encoder, classes, data: data.frames_per_second,
+    "front": lambda encoder, classes, data: None if (model := front_of(encoder, data)) is None else FrontConfig.of(model),
 }
 
 T = TypeVar("T")
@@ -155,7 +159,18 @@ class OwnFiles:
 def learn_spread(model: Any, videos: Any) -> None:
     """Let a model that has a part ``standardise`` learn how the vectors of ``videos`` are spread."""
     spread: Standardised = model.standardise
-    spread.learn(some_vectors(videos.features))
+    spread.learn(torch.cat(some_videos(model, videos.features)))
+
+
+def some_videos(model: Any, features: FeatureSource) -> list[Tensor]:
+    """Rows (n, d) of each of the first videos, about MOST_VECTORS together or all, as a model sees them: behind its front."""
+    shown: list[Tensor] = []
+    for number in range(len(features)):
+        rows = Rows.side_by_side([torch.from_numpy(np.ascontiguousarray(features[number].vectors, dtype=np.float32))])
+        shown.append(fronted(getattr(model, "front", None), rows).values)
+        if sum(map(len, shown)) >= MOST_VECTORS:
+            break
+    return shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +222,12 @@ class Task:
         return self.model(self.model.config_type(**given, **held))
 
 
+def front_of(encoder: Encoder, data: SuiteDataConfig) -> VideoTextModel | None:
+    """The trained model whose tracks rows pass first: what comes with the encoder, where ``[data] front`` is ``shipped`` and any does."""
+    folder = shipped_with(encoder.fingerprint) if data.front == "shipped" else None
+    return None if folder is None else VideoTextModel.from_pretrained(folder)
+
+
 def _section(config: type[Any], given: frozenset[str]) -> type[Any]:
     """A config without the fields that are not a recipe's to say."""
     kinds = get_type_hints(config)
@@ -247,6 +268,10 @@ def train_suite(
     torch.manual_seed(loop.seed)
     model = task.build(config, shown.classes, encoder, data)
     source = task.source(shown, data, model, seed=loop.seed)
+    if getattr(model, "front", None) is not None:
+        trained = front_of(encoder, data)
+        assert trained is not None, "the model was built with its tracks"
+        model.front.take(trained)
     task.prepare(model, shown)
     validate = None
     if loop.patience and videos is None:

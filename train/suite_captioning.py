@@ -15,7 +15,7 @@ from vlm.models.suite.sentences import rows_of_seconds
 from vlm.train.losses.answers import decoder_loss, mention_loss
 from vlm.train.losses.events import event_loss
 from vlm.train.ranks import weights_of_means
-from vlm.train.suite import MOST_VECTORS, Batch, SuiteSource, Task
+from vlm.train.suite import Batch, SuiteSource, Task, some_videos
 from vlm.train.suite_data import SuiteDataConfig
 from vlm.train.suite_sentences import ToldStretch, ToldVideos, file_sentences, toybox_sentences, toybox_vocabulary
 from vlm.types import Features
@@ -141,13 +141,7 @@ class _Truth:
 
 def prepare(model: EventCaptioner, videos: ToldVideos) -> None:
     """Let a new model learn how vectors are spread, and how often words are said."""
-    shown, rows = [], 0
-    for number in range(len(videos.features)):
-        shown.append(torch.from_numpy(np.ascontiguousarray(videos.features[number].vectors, dtype=np.float32)))
-        rows += len(shown[-1])
-        if rows >= MOST_VECTORS:
-            break
-    model.enter.learn(shown)
+    model.enter.learn(some_videos(model, videos.features))
     texts = [text for events in videos.events for event in events for text in _told_of(event, model)]
     tokens = [token for text in texts for token in (*model.tokenizer.encode(text), model.tokenizer.end)]
     model.teller.learn_usual(torch.bincount(torch.tensor(tokens), minlength=model.tokenizer.vocabulary_size))

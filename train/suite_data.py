@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ class SuiteDataConfig:
         seed, worlds: how many worlds of Toybox, and from which seed.
         batch: videos a batch. longest: rows; of longer videos a stretch of so many is shown, each time another one.
         frames_per_second: of the rows.
+        front: through what rows pass first: ``shipped``, the tracks of the trained model that comes with the encoder, which follow what is
+            on screen along time (of an encoder that none comes with, rows are taken as they are); or ``none``.
         labels: of Toybox: ``ways`` tells which way an action goes (``move left``: 29 actions), ``actions`` does not (``move``: 12).
     """
 
@@ -37,9 +39,11 @@ class SuiteDataConfig:
     longest: int = 192
     frames_per_second: float = 2.0
     labels: Labels = "ways"
+    front: Literal["shipped", "none"] = "none"
 
     def __post_init__(self) -> None:
         check_word("labels", self.labels, get_args(Labels))
+        check_word("front", self.front, ("shipped", "none"))
         for name in ("worlds", "batch", "longest"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")

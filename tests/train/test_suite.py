@@ -13,12 +13,17 @@ from vlm.errors import CheckpointUnusable, InputError
 from vlm.eval.anticipation import top_k_accuracy
 from vlm.eval.localization import THUMOS, Action, localization_figures
 from vlm.eval.segmentation import segmentation_figures
+from vlm.models.adapter import AdapterConfig
+from vlm.models.interaction import InteractionConfig
+from vlm.models.model import VideoTextConfig, VideoTextModel
 from vlm.models.suite.actions import find_actions
 from vlm.models.suite.anticipation import Anticipator
 from vlm.models.suite.labels import row_probabilities
 from vlm.models.suite.localization import ActionMamba
 from vlm.models.suite.outlook import chances_at
+from vlm.models.suite.rows import Rows
 from vlm.models.suite.segmentation import ASMamba
+from vlm.train import suite
 from vlm.train.log import read_log
 from vlm.train.recipe import SUITE_TASKS, read_recipe, recipe_path, task_of
 from vlm.train.suite import SuiteSource, batch_of_videos, train_suite
@@ -41,6 +46,29 @@ def recipe(folder: Path, name: str, *, steps: int = 60, more: str = "") -> Path:
 def train(name: str, out: Path, **changes: Any) -> Any:
     made = recipe(out.parent, name, steps=changes.pop("steps", 60), more=changes.pop("more", ""))
     return train_suite(task_named(name), made, out, ToyEncoder(), cache=out.parent, videos=TOYS[name].videos(12), **changes)  # type: ignore[arg-type]
+
+
+def test_rows_pass_the_tracks_of_the_model_that_comes_with_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    encoder = ToyEncoder()
+    interaction = InteractionConfig(text_dim=encoder.dim, video_dim=encoder.dim, width=8, num_layers=1, tracks=2, track_width=6, d_state=2)
+    adapter = AdapterConfig(dim=encoder.dim, num_layers=0, text_layers=0)
+    config = VideoTextConfig(encoder=encoder.name, fingerprint=encoder.fingerprint, adapter=adapter, interaction=interaction)
+    torch.manual_seed(1)
+    shipped = VideoTextModel(config)
+    folder = shipped.save_pretrained(tmp_path / "shipped")
+    monkeypatch.setattr(suite, "shipped_with", lambda fingerprint: folder if fingerprint == encoder.fingerprint else None)
+    model = train("segmentation", tmp_path / "run", steps=5, front="shipped")
+    opened = ASMamba.from_pretrained(tmp_path / "run" / "model")
+    assert opened.config.seen_dim == len(opened.standardise.mean) == 12
+    for one in (model, opened):
+        tracks, own = one.front.tracks.state_dict(), shipped.cross().interaction.tracks.state_dict()  # type: ignore[union-attr]
+        assert all(torch.equal(value, own[name]) for name, value in tracks.items())
+    rows = model.front(Rows.side_by_side([torch.from_numpy(toy_rows(12).features[n].vectors) for n in range(12)]))
+    torch.testing.assert_close(model.standardise(rows.values).std(dim=0), torch.ones(12), rtol=0.05, atol=0.05)
+    monkeypatch.setattr(suite, "shipped_with", lambda fingerprint: None)
+    assert train("segmentation", tmp_path / "plain", steps=5, front="shipped").front is None
+    with pytest.raises(InputError, match="front"):
+        train("segmentation", tmp_path / "none", steps=5, front="tail")
 
 
 @pytest.mark.parametrize("mixer", ["mamba", "vim", "dbm", "attention"])

@@ -232,6 +232,18 @@ class Tracks(nn.Module):
         followed: Tensor = self.stack(along, None if mask is None else mask.repeat_interleave(self.shape[0], dim=0))
         return followed.reshape(len(frames), self.shape[0], *followed.shape[1:]).transpose(1, 2)
 
+    def of_rows(self, frames: Tensor, bounds: Tensor) -> Tensor:
+        """(m, tracks, track_width) of the rows (m, video_dim) of items side by side, of which item i has those from ``bounds[i]`` to
+        ``bounds[i + 1]`` (items + 1)."""
+        parts: Tensor = self.part(frames).unflatten(-1, self.shape)
+        if self.stack is None:
+            return parts
+        tracks, m = self.shape[0], len(frames)
+        starts = torch.cat([bounds[:-1] + number * m for number in range(tracks)] + [bounds.new_tensor([tracks * m])])
+        along = parts.transpose(0, 1).flatten(0, 1)[None]
+        followed: Tensor = self.stack(along, cu_seqlens=starts)
+        return followed[0].reshape(tracks, m, -1).transpose(0, 1)
+
 
 class Slots(nn.Module):
     """Learned questions to the words: ``slots`` of them, each a weighted mean of the words."""

@@ -21,6 +21,7 @@ from vlm.models.suite.checks import check_at_least, check_positive
 from vlm.models.suite.deformable import DeformableAttention
 from vlm.models.suite.events import LONGEST_PERIOD, EventDecoder, Places, Proposed, evenly
 from vlm.models.suite.folder import SavedModel
+from vlm.models.suite.front import Front, FrontConfig, fronted
 from vlm.models.suite.levels import Levels, Pyramid
 from vlm.models.suite.rows import ConvTower, Rows, WithSpread, packed
 from vlm.models.suite.teller import EventTeller
@@ -43,6 +44,7 @@ class CaptioningConfig:
         vocabulary: the tokens of its sentences (``pocket_text.build_vocabulary``).
         segments: ``found`` or ``given``. sight: ``all`` or ``none``, see Sight.
         frames_per_second: of the rows.
+        front: the tracks of a trained model, through which rows pass first; see FrontConfig. None takes them as they are.
         width: of the tokens. mixer: what carries information along time in the encoder; ``attention`` is deformable attention, as in PDVC.
         spread_rows: how many rows on each side tell how a channel varies around a row (WithSpread); 0 is none.
         embed_layers, num_levels, encoder_layers: convolutions at the door, levels of time, blocks over all of them as one sequence.
@@ -62,6 +64,7 @@ class CaptioningConfig:
     segments: Segments = "found"
     sight: Sight = "all"
     frames_per_second: float = 2.0
+    front: FrontConfig | None = None
     width: int = 128
     mixer: MixerName = "dbm"
     spread_rows: int = 3
@@ -84,6 +87,7 @@ class CaptioningConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "front", FrontConfig.read(self.front))
         check_word("mixer", self.mixer, get_args(MixerName))
         check_word("segments", self.segments, get_args(Segments))
         check_word("sight", self.sight, get_args(Sight))
@@ -93,6 +97,11 @@ class CaptioningConfig:
         check_at_least(self, 1, "num_heads", "num_points", "caption_rows", "caption_layers", "most_words")
         check_at_least(self, 0, "spread_rows", "shake")
         check_positive(self, "frames_per_second", "first_rows", "ffn_expand")
+
+    @property
+    def seen_dim(self) -> int:
+        """Numbers of a row behind the front."""
+        return self.dim if self.front is None else self.front.dim
 
     def layer(self) -> nn.Module:
         """A layer of the encoder: levels in, levels out."""
@@ -129,7 +138,8 @@ class EventCaptioner(SavedModel):
         super().__init__(config)
         width = config.width
         self.tokenizer = PocketTokenizer(config.vocabulary, context=config.most_words + 2)
-        self.enter = WithSpread(config.dim, config.spread_rows)
+        self.front = Front(config.front, config.dim) if config.front else None
+        self.enter = WithSpread(config.seen_dim, config.spread_rows)
         self.embed = ConvTower(self.enter.dim, width, config.embed_layers)
         self.time = TimeEmbedding(width, longest=LONGEST_PERIOD)
         self.pyramid = Pyramid(width, config.num_levels)
@@ -183,7 +193,7 @@ class EventCaptioner(SavedModel):
 
     def encode(self, rows: Rows) -> Levels:
         """The rows (m, dim) at all levels, mixed (., width)."""
-        seen = self.enter(rows)
+        seen = self.enter(fronted(self.front, rows))
         if self.config.sight == "none":
             seen = seen.having(torch.zeros_like(seen.values))
         rows = self.embed(seen)

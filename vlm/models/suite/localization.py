@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from vlm.models.suite.checks import check_at_least, check_classes, check_positive
 from vlm.models.suite.folder import SavedModel
+from vlm.models.suite.front import Front, FrontConfig, fronted
 from vlm.models.suite.rows import ConvTower, RowConv, Rows, Standardised, packed, pooled, stretch_middles, wide
 from vlm.ssm.stack import Layer, MixerConfig, MixerName, check_word
 
@@ -32,6 +33,7 @@ class LocalizationConfig:
         encoder, fingerprint, dim: of the encoder whose vectors come in; no other's can be used.
         classes: names of the actions.
         frames_per_second: of the rows.
+        front: the tracks of a trained model, through which rows pass first; see FrontConfig. None takes them as they are.
         width: of the tokens. mixer: what carries information along time; ``attention`` sees ``window`` rows on each side.
         embed_layers, stem_layers, branch_layers, head_layers: convolutions at the door, blocks at full rate, blocks with a pooling after
             each, and convolutions before the last one of each head. There are ``branch_layers + 1`` levels.
@@ -45,6 +47,7 @@ class LocalizationConfig:
     dim: int
     classes: tuple[str, ...]
     frames_per_second: float = 2.0
+    front: FrontConfig | None = None
     width: int = 128
     mixer: MixerName = "dbm"
     embed_layers: int = 2
@@ -61,11 +64,17 @@ class LocalizationConfig:
     drop_path: float = 0.1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "front", FrontConfig.read(self.front))
         check_word("mixer", self.mixer, get_args(MixerName))
         check_classes(self.classes, least=1)
         check_at_least(self, 1, "dim", "width", "num_heads", "window", "embed_layers")
         check_at_least(self, 0, "stem_layers", "branch_layers", "head_layers")
         check_positive(self, "frames_per_second", "first_range")
+
+    @property
+    def seen_dim(self) -> int:
+        """Numbers of a row behind the front."""
+        return self.dim if self.front is None else self.front.dim
 
     @property
     def num_levels(self) -> int:
@@ -130,8 +139,9 @@ class ActionMamba(SavedModel):
     def __init__(self, config: LocalizationConfig) -> None:
         super().__init__(config)
         width = config.width
-        self.standardise = Standardised(config.dim)
-        self.embed = ConvTower(config.dim, width, config.embed_layers)
+        self.front = Front(config.front, config.dim) if config.front else None
+        self.standardise = Standardised(config.seen_dim)
+        self.embed = ConvTower(config.seen_dim, width, config.embed_layers)
         self.stem = nn.ModuleList([config.layer(number) for number in range(config.stem_layers)])
         self.branch = nn.ModuleList([config.layer(config.stem_layers + number) for number in range(config.branch_layers)])
         self.level_norms = nn.ModuleList([nn.LayerNorm(width) for _ in range(config.num_levels)])
@@ -151,6 +161,7 @@ class ActionMamba(SavedModel):
             InputError: shapes do not agree, an item has no row, or a row is not finite.
         """
         rows, _ = packed(frames, mask, self.config.dim)
+        rows = fronted(self.front, rows)
         rows = self.embed(rows.having(self.standardise(rows.values)))
         for layer in self.stem:
             rows = rows.mixed(layer)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from vlm.errors import InputError
 from vlm.models.suite.checks import check_at_least, check_classes, check_positive
 from vlm.models.suite.folder import SavedModel
+from vlm.models.suite.front import Front, FrontConfig, fronted
 from vlm.models.suite.rows import ConvTower, RowConv, Rows, Standardised, instance_normed, packed, wide
 from vlm.ssm.local_attention import local_attention
 from vlm.ssm.stack import MixerConfig, MixerName, check_word
@@ -30,6 +31,7 @@ class SegmentationConfig:
         encoder, fingerprint, dim: of the encoder whose vectors come in; no other's can be used.
         classes: names of the labels, in the order of their numbers. background: which of them are no action.
         frames_per_second: of the rows.
+        front: the tracks of a trained model, through which rows pass first; see FrontConfig. None takes them as they are.
         width: of the tokens. mixer: what carries information along time; ``attention`` of layer i sees ``2^i`` rows on each side.
         embed_layers: convolutions of width 3 before all; 0 is none, as in the paper, whose vectors know of motion.
         num_layers: of the encoder and of each decoder; layer i looks ``2^i`` rows away. num_decoders: 0 is the encoder alone.
@@ -43,6 +45,7 @@ class SegmentationConfig:
     classes: tuple[str, ...]
     background: tuple[str, ...] = ()
     frames_per_second: float = 2.0
+    front: FrontConfig | None = None
     width: int = 64
     mixer: MixerName = "dbm"
     embed_layers: int = 0
@@ -54,6 +57,7 @@ class SegmentationConfig:
     channel_dropout: float = 0.3
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "front", FrontConfig.read(self.front))
         check_word("mixer", self.mixer, get_args(MixerName))
         check_classes(self.classes, least=2)
         if not set(self.background) <= set(self.classes):
@@ -63,6 +67,11 @@ class SegmentationConfig:
         check_positive(self, "frames_per_second")
         if not 0 <= self.channel_dropout < 1:
             raise InputError(f"channel_dropout must be in [0, 1), got {self.channel_dropout:g}")
+
+    @property
+    def seen_dim(self) -> int:
+        """Numbers of a row behind the front."""
+        return self.dim if self.front is None else self.front.dim
 
     def mixer_of(self, number: int) -> nn.Module:
         """The mixer of layer ``number``, from 0."""
@@ -81,9 +90,10 @@ class ASMamba(SavedModel):
     def __init__(self, config: SegmentationConfig) -> None:
         super().__init__(config)
         width, classes = config.width, len(config.classes)
-        self.standardise = Standardised(config.dim)
-        self.embed = ConvTower(config.dim, width, config.embed_layers)
-        self.enter = nn.Linear(width if config.embed_layers else config.dim, width)
+        self.front = Front(config.front, config.dim) if config.front else None
+        self.standardise = Standardised(config.seen_dim)
+        self.embed = ConvTower(config.seen_dim, width, config.embed_layers)
+        self.enter = nn.Linear(width if config.embed_layers else config.seen_dim, width)
         self.layers = nn.ModuleList([_EncoderLayer(width, config.mixer_of(i), dilation=2**i) for i in range(config.num_layers)])
         self.last_norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, classes)
@@ -103,6 +113,7 @@ class ASMamba(SavedModel):
 
     def stages(self, rows: Rows) -> list[Tensor]:
         """Logits (m, classes) of every stage for rows that are all real."""
+        rows = fronted(self.front, rows)
         seen = self.standardise(rows.values)
         if self.training and self.config.channel_dropout:
             kept = seen.new_empty(len(rows.bounds) - 1, seen.shape[1]).bernoulli_(1 - self.config.channel_dropout)
