@@ -614,6 +614,7 @@ def test_what_follows_is_the_next_event_of_the_world_and_no_order_that_is_held_o
             begun = [event for event in world.events if event.span.start >= asked.span.end]
             assert min(begun, key=lambda event: event.span.start) == following
             assert not is_held_out_order(asked.action, following.action)
+            assert not {asked.subject, asked.target} & {following.subject, following.target} - {None}
             words = set(re.split(r"\W+", one.answer or ""))
             assert following.look.colour in words
             assert one.mentions == (((asked.subject, asked.span),),)
