@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vlm.data.toybox.vocabulary import VERSION
 from vlm.encoders.base import Encoder
 from vlm.errors import InputError
-from vlm.models.model import VideoTextModel
+from vlm.models.model import VideoTextModel, read_config
 from vlm.models.shipped import shipped_with
 from vlm.models.suite.folder import SavedModel
 from vlm.models.suite.front import FrontConfig, fronted
@@ -38,7 +38,7 @@ GIVEN: dict[str, Given] = {
     "dim": lambda encoder, classes, data: encoder.dim,
     "classes": lambda encoder, classes, data: classes,
     "frames_per_second": lambda encoder, classes, data: data.frames_per_second,
-    "front": lambda encoder, classes, data: None if (model := front_of(encoder, data)) is None else FrontConfig.of(model),
+    "front": lambda encoder, classes, data: None if (model := front_of(encoder, data)) is None else FrontConfig.of(read_config(model)),
 }
 
 T = TypeVar("T")
@@ -222,10 +222,10 @@ class Task:
         return self.model(self.model.config_type(**given, **held))
 
 
-def front_of(encoder: Encoder, data: SuiteDataConfig) -> VideoTextModel | None:
-    """The trained model whose tracks rows pass first: what comes with the encoder, where ``[data] front`` is ``shipped`` and any does."""
-    folder = shipped_with(encoder.fingerprint) if data.front == "shipped" else None
-    return None if folder is None else VideoTextModel.from_pretrained(folder)
+def front_of(encoder: Encoder, data: SuiteDataConfig) -> Path | None:
+    """The folder of the trained model whose tracks rows pass first: of what comes with the encoder, where ``[data] front`` is ``shipped``
+    and any does."""
+    return shipped_with(encoder.fingerprint) if data.front == "shipped" else None
 
 
 def _section(config: type[Any], given: frozenset[str]) -> type[Any]:
@@ -271,7 +271,7 @@ def train_suite(
     if getattr(model, "front", None) is not None:
         trained = front_of(encoder, data)
         assert trained is not None, "the model was built with its tracks"
-        model.front.take(trained)
+        model.front.take(VideoTextModel.from_pretrained(trained))
     task.prepare(model, shown)
     validate = None
     if loop.patience and videos is None:
@@ -288,16 +288,6 @@ def train_suite(
     if rank_and_ranks()[0] == 0:
         model.save_pretrained(out / "model")
     return model
-
-
-def some_vectors(features: FeatureSource) -> Tensor:
-    """Vectors (n, d) of the first videos, about MOST_VECTORS or all."""
-    found: list[np.ndarray] = []
-    for number in range(len(features)):
-        found.append(features[number].vectors)
-        if sum(map(len, found)) >= MOST_VECTORS:
-            break
-    return torch.from_numpy(np.concatenate(found))
 
 
 def _replaced(config: Any, wanted: dict[str, Any]) -> Any:

@@ -16,9 +16,8 @@ from vlm.encoders.base import Encoder
 from vlm.models.suite.anticipation import AnticipationConfig, Anticipator
 from vlm.models.suite.outlook import last_row
 from vlm.models.suite.rows import packed
-from vlm.train.examples import FeatureSource
 from vlm.train.losses.foresight import foresight_loss, present_loss
-from vlm.train.suite import Batch, OwnFiles, SuiteSource, Task, some_vectors
+from vlm.train.suite import Batch, OwnFiles, SuiteSource, Task, some_videos
 from vlm.train.suite_deeds import AnticipationDataConfig, Deed, DeedVideos, read_deeds, toybox_action_names, toybox_deeds
 from vlm.types import Features
 
@@ -119,25 +118,12 @@ def files_of_task(files: OwnFiles, encoder: Encoder, cache: Path) -> DeedVideos:
 
 def learn_spreads(model: Anticipator, videos: DeedVideos) -> None:
     """Let a model learn how vectors are spread, and how they change from row to row."""
-    rows, changes = some_vectors(videos.features), some_vectors(_Changes(videos.features))
+    shown = some_videos(model, videos.features)
+    rows, changes = torch.cat(shown), torch.cat([one.diff(dim=0) for one in shown])
     for part, vectors in ((model.standardise, rows), (model.standardise_changes, changes)):
         part.learn(vectors)
         # A channel that hardly ever differs must not count most where it does.
         part.spread.clamp_(min=LEAST_SPREAD * float(part.spread.median()))
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """How the rows of videos differ from those before them."""
-
-    features: FeatureSource
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, number: int) -> Features:
-        whole = self.features[number]
-        return replace(whole, vectors=np.diff(whole.vectors, axis=0, prepend=whole.vectors[:1]))
 
 
 TASK = Task(

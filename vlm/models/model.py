@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ class VideoTextModel(nn.Module):
             WeightsUnavailable: there is none, it is damaged, of a later format, or its tensors are not those of its config.
         """
         folder = find_folder(name, offline=offline)
-        model = cls(_config(read_json(folder / CONFIG), folder / CONFIG))
+        model = cls(read_config(folder))
         load_exactly(model, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
         return model.eval()
 
@@ -183,7 +183,10 @@ class VideoTextModel(nn.Module):
             api.upload_folder(repo_id=repository, folder_path=Path(folder) / "model")
 
 
-def _config(held: Mapping[str, Any], path: Path) -> VideoTextConfig:
+def read_config(folder: Path) -> VideoTextConfig:
+    """The config of the model in a folder; raises WeightsUnavailable as ``from_pretrained``."""
+    path = folder / CONFIG
+    held = read_json(path)
     given = held.get("model")
     if not isinstance(held.get("format"), int) or not isinstance(given, dict):
         raise WeightsUnavailable(f"{str(path)!r} is no config of a video-text model: it needs 'format' and 'model'")

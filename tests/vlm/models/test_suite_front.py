@@ -12,6 +12,7 @@ from vlm.errors import InputError
 from vlm.models.adapter import AdapterConfig
 from vlm.models.interaction import InteractionConfig
 from vlm.models.model import VideoTextConfig, VideoTextModel
+from vlm.models.suite.anticipation import AnticipationConfig, Anticipator
 from vlm.models.suite.captioning import CaptioningConfig, EventCaptioner
 from vlm.models.suite.front import Front, FrontConfig
 from vlm.models.suite.localization import ActionMamba, LocalizationConfig
@@ -31,7 +32,7 @@ def trained(slots: int = 2) -> VideoTextModel:
 
 def test_rows_of_items_side_by_side_have_the_tracks_of_each_item_alone() -> None:
     model = trained()
-    front = Front(FrontConfig.of(model), 6)
+    front = Front(FrontConfig.of(model.config), 6)
     front.take(model)
     items = [torch.randn(length, 6) for length in (5, 1, 9)]
     found = front(Rows.side_by_side(items)).values
@@ -47,6 +48,7 @@ def test_rows_of_items_side_by_side_have_the_tracks_of_each_item_alone() -> None
     [
         (ASMamba, SegmentationConfig, {"classes": ("a", "b"), "num_layers": 2}),
         (ActionMamba, LocalizationConfig, {"classes": ("a",), "branch_layers": 1}),
+        (Anticipator, AnticipationConfig, {"classes": ("turn, disc", "turn, star")}),
         (EventCaptioner, CaptioningConfig, {"vocabulary": ("[pad]", "[unknown]", "[start]", "[end]", "a"), "num_heads": 2}),
     ],
 )
@@ -54,7 +56,7 @@ def test_a_model_behind_a_front_is_saved_with_it_and_does_not_learn_it(
     kind: Any, config: Any, more: dict[str, Any], tmp_path: Path
 ) -> None:
     given = {"encoder": "small", "fingerprint": "f1", "dim": 6, "width": 8, "d_state": 2, **more}
-    plain, made = kind(config(**given)), kind(config(**given, front=FrontConfig.of(trained())))
+    plain, made = kind(config(**given)), kind(config(**given, front=FrontConfig.of(trained().config)))
     made.front.take(trained())
     assert count_parameters(made) == sum(value.numel() for name, value in made.named_parameters() if not name.startswith("front."))
     assert "front" not in made.num_parameters()
@@ -65,6 +67,26 @@ def test_a_model_behind_a_front_is_saved_with_it_and_does_not_learn_it(
     assert kind.from_pretrained(plain.save_pretrained(tmp_path / "plain")).config.front is None
 
 
+@pytest.mark.parametrize("mixer", ["mamba", "dbm"])
+def test_a_stream_behind_a_front_gives_what_all_rows_so_far_give(mixer: Any) -> None:
+    config = AnticipationConfig(
+        encoder="small", fingerprint="f1", dim=6, width=8, d_state=2, classes=("turn, disc", "turn, star"), mixer=mixer,
+        memory_seconds=2.0, front=FrontConfig.of(trained().config), dropout=0.0,
+    )  # fmt: skip
+    torch.manual_seed(5)
+    model = Anticipator(config).eval()
+    assert model.front is not None
+    model.front.take(trained())
+    frames = torch.randn(1, 13, 6)
+    state = model.start()
+    with torch.inference_mode():
+        for row in range(13):
+            told, state = model.step(frames[:, row], state)
+            whole = model(frames[:, : row + 1])
+            torch.testing.assert_close(told.actions, whole.actions, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(told.verbs, whole.verbs, rtol=1e-4, atol=1e-5)
+
+
 def test_a_model_without_tracks_is_no_front() -> None:
     with pytest.raises(InputError, match="no tracks to be a front"):
-        FrontConfig.of(trained(slots=0))
+        FrontConfig.of(trained(slots=0).config)

@@ -18,6 +18,7 @@ from vlm.errors import InputError
 from vlm.models.adapter import TimeEmbedding
 from vlm.models.suite.checks import check_at_least, check_classes, check_positive
 from vlm.models.suite.folder import SavedModel
+from vlm.models.suite.front import Front, FrontConfig, fronted
 from vlm.models.suite.rows import Rows, Standardised, packed, wide
 from vlm.ssm.stack import MixerConfig, MixerName, StackConfig, StackState, check_word
 
@@ -31,6 +32,7 @@ class AnticipationConfig:
         classes: names of the actions (``vlm.data.action_names``); the verbs and nouns in them are classes of their own.
         horizons: seconds. For each one it is told what begins so long after the last frame, if anything does.
         frames_per_second: of the rows.
+        front: the tracks of a trained model, through which the rows of the memory pass first; see FrontConfig. None takes them as they are.
         width: of the tokens. mixer: what carries information along time; ``vim`` and ``dbm`` look both ways within the memory.
         memory_seconds: M of the work memory, which holds the last M to 2 M seconds; None is all that came before.
         num_layers: blocks.
@@ -44,6 +46,7 @@ class AnticipationConfig:
     classes: tuple[str, ...]
     horizons: tuple[float, ...] = (1.0,)
     frames_per_second: float = 2.0
+    front: FrontConfig | None = None
     width: int = 128
     mixer: MixerName = "mamba"
     memory_seconds: float | None = 5.0
@@ -56,6 +59,7 @@ class AnticipationConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "front", FrontConfig.read(self.front))
         check_word("mixer", self.mixer, get_args(MixerName))
         check_classes(self.classes, least=2)
         for name in self.classes:
@@ -64,6 +68,16 @@ class AnticipationConfig:
             raise InputError(f"horizons must be seconds above 0 that rise, at least one, got {list(self.horizons)}")
         check_at_least(self, 1, "dim", "width", "num_layers", "num_heads")
         check_positive(self, "frames_per_second", *(["memory_seconds"] if self.memory_seconds is not None else []))
+
+    @property
+    def seen_dim(self) -> int:
+        """Numbers of a row behind the front."""
+        return self.dim if self.front is None else self.front.dim
+
+    @property
+    def carries(self) -> bool:
+        """Whether a stream carries states along, and needs no rows of before: a front looks both ways within the memory."""
+        return self.mixer == "mamba" and self.front is None
 
     @property
     def verbs(self) -> tuple[str, ...]:
@@ -110,7 +124,7 @@ class Memory:
     Attributes:
         count: rows. total: (b, dim) their sum. last: (b, dim) the last one; None before the first.
         states: what the blocks of ``mamba`` carry.
-        rows: (b, n, dim) the rows themselves, for the mixers that carry nothing and look at them anew; at most 2 M.
+        rows: (b, n, dim) the rows themselves, where nothing is carried (``config.carries``) and they are looked at anew; at most 2 M.
     """
 
     count: int
@@ -141,10 +155,11 @@ class Anticipator(SavedModel):
     def __init__(self, config: AnticipationConfig) -> None:
         super().__init__(config)
         width, verbs, nouns = config.width, config.verbs, config.nouns
-        self.standardise = Standardised(config.dim)
+        self.front = Front(config.front, config.dim) if config.front else None
+        self.standardise = Standardised(config.seen_dim)
         # What moves is told by how a row differs from the one before: little against all that it shows, so that it has its own scale.
-        self.standardise_changes = Standardised(config.dim)
-        self.enter = nn.Sequential(nn.Linear(3 * config.dim, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width))
+        self.standardise_changes = Standardised(config.seen_dim)
+        self.enter = nn.Sequential(nn.Linear(3 * config.seen_dim, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, width))
         # Attention alone does not know the order of what it sees.
         self.age = TimeEmbedding(width) if config.mixer == "attention" else None
         self.queries = nn.Parameter(torch.empty(len(config.horizons), width))
@@ -193,7 +208,7 @@ class Anticipator(SavedModel):
 
     def _after(self, held: Rows) -> tuple[Outlook, Rows]:
         """What begins after the rows of each item, and what the blocks made of these."""
-        x, n, num_queries = held.values, len(held.bounds) - 1, len(self.queries)
+        x, n, num_queries = fronted(self.front, held).values, len(held.bounds) - 1, len(self.queries)
         before = torch.cat([x[:1], x[:-1]])
         change = (x - before).masked_fill((held.place == 0)[:, None], 0.0)
         # In float64: the sums run over all items, and what differs between two of them is small.
@@ -216,7 +231,7 @@ class Anticipator(SavedModel):
         return self._outlook(mixed[at_queries]), held.having(mixed[at_rows])
 
     def _entered(self, row: Tensor, change: Tensor, mean: Tensor) -> Tensor:
-        """Tokens (m, width) of rows (m, dim), of how they differ from those before, and from the mean of the memory up to them."""
+        """Tokens (m, width) of rows (m, seen_dim), of how they differ from those before, and from the mean of the memory up to them."""
         seen = [self.standardise(row), self.standardise_changes(change), (row - mean) / self.standardise.spread]
         tokens: Tensor = self.enter(torch.cat(seen, dim=1))
         return tokens
@@ -237,7 +252,7 @@ class Anticipator(SavedModel):
         """What begins after the next row (b, dim) of each stream, and the state after it; ``state`` itself is not changed.
 
         It is what ``forward`` tells of all rows so far. Neither time nor state grows with their number, unless ``memory_seconds`` is None
-        and the mixer not ``mamba``.
+        and nothing is carried (``config.carries``).
 
         Raises:
             InputError: another shape, or a row that is not finite.
@@ -257,7 +272,7 @@ class Anticipator(SavedModel):
     def _no_memory(self, batch: int) -> Memory:
         """A memory before its first row."""
         like = self.standardise.mean
-        states = self.stack.init_state(batch) if self.config.mixer == "mamba" else None
+        states = self.stack.init_state(batch) if self.config.carries else None
         return Memory(0, like.new_zeros(batch, self.config.dim), None, states, like.new_empty(batch, 0, self.config.dim))
 
     def _remembered(self, memory: Memory, frame: Tensor) -> Memory:

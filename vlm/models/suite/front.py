@@ -16,7 +16,7 @@ from torch import nn
 
 from vlm.errors import InputError
 from vlm.models.interaction import InteractionConfig, Tracks
-from vlm.models.model import VideoTextModel
+from vlm.models.model import VideoTextConfig, VideoTextModel
 from vlm.models.suite.rows import Rows
 from vlm.ssm.stack import MixerName
 
@@ -33,10 +33,11 @@ class FrontConfig:
     expand: float | None = None
 
     @classmethod
-    def of(cls, model: VideoTextModel) -> Self:
+    def of(cls, model: VideoTextConfig) -> Self:
         """The tracks of a model; raises InputError where it has none."""
-        _tracks_of(model)
-        held = model.cross().interaction.config
+        held = model.interaction
+        if held is None or not held.slots:
+            raise InputError("the model has no tracks to be a front: train one with slots, or set front = 'none'")
         mixer = held.first_mixer or held.mixer
         return cls(
             tracks=held.tracks,
@@ -79,19 +80,14 @@ class Front(nn.Module):
 
     def take(self, model: VideoTextModel) -> None:
         """Copy the tracks of a trained model."""
-        self.tracks.load_state_dict(_tracks_of(model).state_dict())
+        tracks = model.cross().interaction.tracks
+        assert tracks is not None, "FrontConfig.of has seen to it"
+        self.tracks.load_state_dict(tracks.state_dict())
 
     @torch.no_grad()
     def forward(self, rows: Rows) -> Rows:
         """Rows (m, FrontConfig.dim) of frame vectors (m, dim)."""
         return rows.having(self.tracks.of_rows(rows.values, rows.bounds).flatten(1))
-
-
-def _tracks_of(model: VideoTextModel) -> Tracks:
-    tracks = model.cross().interaction.tracks
-    if tracks is None:
-        raise InputError("the model has no tracks to be a front (slots = 0): train one with slots, or set front = 'none'")
-    return tracks
 
 
 def fronted(front: Front | None, rows: Rows) -> Rows:
