@@ -33,7 +33,7 @@ from vlm.train.ranks import rank_and_ranks
 from vlm.train.recipe import read_recipe
 from vlm.train.retrieval import RATE, RetrievalSource, RetrievalTraining, TwinsConfig, stretches_of, texts_of_stretches, twins
 from vlm.train.toybox_examples import ANSWERS, QUESTION_KINDS, KindsConfig, WorldWitness, world_examples
-from vlm.train.video_text import CrossingTraining, LossConfig, MixedTraining
+from vlm.train.video_text import HEADS, CrossingTraining, LossConfig, MixedTraining
 from vlm.train.words import TextBank
 
 # What a window of a video is shown for: texts that it may hold all of.
@@ -43,10 +43,11 @@ FEWEST_HELD_OUT = 16  # worlds of the split val: so few may still hold every kin
 
 # Of what learns, the parts that are begun with; all of them where none is named.
 _CROSSING = "parts.crossing.crossing."
-_BEFORE = ("from_text", "from_video", "kind", "time", "place", "text_stack", "tracks", "before")
+_BEFORE = ("from_text", "from_video", "kind", "time", "place", "text_stack", "tracks", "acts", "before")
 BEGUN: dict[str, tuple[str, ...]] = {
     "all": (),
     "heads": (f"{_CROSSING}interaction.", f"{_CROSSING}grounding."),
+    "answers": tuple(f"{_CROSSING}{part}." for part in ("interaction", "grounding", "summary", "match", "abstain", "option")),
     "crossing": (*(f"{_CROSSING}interaction.{part}" for part in _BEFORE), "parts.crossing.told.", "parts.crossing.track_told."),
 }
 
@@ -67,8 +68,9 @@ class ExamplesConfig:
         unseen_share: of questions whose video is withheld, so that the model can tell what a question suggests by itself.
         quiet_share: of the words of answers that the words after them are not told; see AnswerDecoder.
         retrieval_share: of batches that are twins and stretches for the adapters; 0 trains no adapters.
-        learns: ``all``; ``heads``, only what reads a pass, the rest is what is begun with (see CrossingTraining); or ``crossing``: what
-            comes before words and frames go through the stack is begun with and learns on, the stack and the heads are new.
+        learns: ``all``; ``heads``, only what reads a pass, or ``answers``, of that the closed list and the decoder: the rest is what is
+            begun with (see CrossingTraining); or ``crossing``: what comes before words and frames go through the stack is begun with and
+            learns on, the stack and the heads are new.
     """
 
     seed: int = 11
@@ -216,7 +218,7 @@ def model_config(encoder: Encoder, adapter: AdapterConfig, interaction: Interact
             start=codec.start,
             end=codec.end,
             tracks=interaction.tracks if interaction.slots else 0,
-            track_size=interaction.track_width + interaction.slots,
+            thing_size=interaction.thing_size,
             d_state=interaction.d_state,
         )
     return VideoTextConfig(
@@ -312,7 +314,13 @@ def train_toybox(
         validate = held_out_loss(make.of(few, replace(pairs, pairs=pairs.batch_pairs * BATCHES), split="val"))
     if data.learns != "all" and begin_with is None:
         raise InputError(f"learns = {data.learns!r} learns a part: begin with a training of the rest (--begin-with FOLDER)")
-    crossing = CrossingTraining(model, made["losses"], WorldWitness.num_acts, WorldWitness.num_tracks, heads_alone=data.learns == "heads")
+    crossing = CrossingTraining(
+        model,
+        made["losses"],
+        WorldWitness.num_acts,
+        WorldWitness.num_tracks,
+        only={"heads": HEADS, "answers": ("closed", "decoder")}.get(data.learns, ()),
+    )
     parts: dict[str, nn.Module] = {"crossing": crossing}
     if data.retrieval_share:
         parts["retrieval"] = RetrievalTraining(model, pairs.first_scale)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vlm.data.toybox.vocabulary import COLOURS, SHAPES, SIZES, TEXTURES
 from vlm.errors import InputError
 from vlm.models.heads import standing
+from vlm.models.interaction import SELDOM
 from vlm.models.model import VideoTextModel
 from vlm.train.batches import Batch
 from vlm.train.curriculum import Glimpses, Lookups, Scenes
@@ -26,10 +27,10 @@ from vlm.train.ranks import weights_of_means
 STATE_SIZES = (1, 5, len(COLOURS), len(SHAPES), len(TEXTURES), len(SIZES))
 # A squared error of a hundredth matters, a cross-entropy of a hundredth does not.
 NUMBERS_WEIGHT = 5.0
-# The logit of what seldom happens, to begin with (Lin et al. 2017, arXiv 1708.02002): else the many that do not are all there is to learn.
-RARE = -4.6
 # Losses of a choice; the log also tells how many were right.
 CHOSEN = ("match", "abstain", "closed", "option")
+# What reads a pass.
+HEADS = (*CHOSEN, "decoder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +65,29 @@ class CrossingTraining(nn.Module):
     is about, which is to find it by its name, and as they leave it what it does; and by the first slots which track does what the text
     mentions, and when. A span alone is little to learn all this from.
 
-    With ``heads_alone`` the interaction and the grounding are what they were, and only what reads them learns: in a third of the time, and
-    from videos that they have not learnt by heart, so that heads see how sure a find is when it is new.
+    With ``only`` some of HEADS named, these alone learn: in a third of the time, and from videos that the interaction has not learnt by
+    heart, so that heads see how sure a find is when it is new.
 
     Raises:
         InputError: the model has no interaction.
     """
 
     def __init__(
-        self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0, num_tracks: int = 0, *, heads_alone: bool = False
+        self, model: VideoTextModel, weights: LossConfig, num_acts: int = 0, num_tracks: int = 0, *, only: Sequence[str] = ()
     ) -> None:
         super().__init__()
-        self.crossing, self.weights, self.heads_alone = model.cross(), weights, heads_alone
+        self.crossing, self.weights, self.only = model.cross(), weights, tuple(only)
         config = self.crossing.interaction.config
-        if heads_alone:
+        if num_acts and config.acts not in (0, num_acts):
+            raise InputError(f"interaction.acts must be the {num_acts} kinds of acts that are known, or 0, got {config.acts}")
+        if only:
             num_acts = num_tracks = 0  # what is told apart teaches the interaction alone
-            for part in (self.crossing.interaction, self.crossing.grounding):
-                part.requires_grad_(False)
+            learnt = {*only, "summary"} if set(HEADS) <= set(only) else set(only)
+            for name, part in self.crossing.named_children():
+                part.requires_grad_(name in learnt)
         self.told = Told(config.width, num_acts) if num_acts else None
-        self.track_told = Told(config.track_width, num_acts) if num_acts and config.slots and num_tracks == config.tracks else None
+        is_tracked = num_acts and config.slots and num_tracks == config.tracks
+        self.track_told = Told(config.track_width, 0 if config.acts else num_acts) if is_tracked else None
 
     def forward(self, batch: Batch | Glimpses | Scenes | Lookups) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, a scalar, and figures for the log."""
@@ -108,17 +113,17 @@ class CrossingTraining(nn.Module):
         weights = weights_of_means(self._counts(batch, inside, ranked, told, tracked, named), batch.frames.device)
         losses: dict[str, Tensor] = {}
         figures: dict[str, Tensor] = {}
-        if not self.heads_alone and "foreground" in weights:
+        if "foreground" in weights:
             losses["foreground"] = focal_loss(grounding.foreground, batch.foreground, counted)
             losses["saliency"] = saliency_ranking(grounding.saliency, batch.levels, ranked)
-        if self.told is not None and bool(told.any()):
+        if self.told is not None and self.told.acts is not None and bool(told.any()):
             losses["states"] = _state_loss(self.told.states(fused.entering[told]), batch.states[told])
             losses["acts"] = focal_loss(self.told.acts(fused.leaving), batch.acts.float(), told[..., None].expand_as(batch.acts))
         if self.track_told is not None and bool(tracked.any()):
             losses |= self._of_tracks(self.track_told, watched.tracks, batch.track_states, batch.track_acts, tracked)
         if "mentioned" in weights:
             losses["mentioned"] = _mention_loss(fused.found, batch.mentioned, named)
-        if not self.heads_alone and bool(inside.any()):
+        if "spans" in weights and bool(inside.any()):
             losses["spans"] = _span_loss(grounding.bounds(durations), grounding.offsets, grounding.centres, batch.spans, inside)
         for name, head, truth in (("match", crossing.match, batch.is_true), ("abstain", crossing.abstain, batch.is_answerable)):
             known = truth != IGNORED
@@ -158,9 +163,11 @@ class CrossingTraining(nn.Module):
     def _of_tracks(self, told: Told, tracks: Tensor, states: Tensor, acts: Tensor, tracked: Tensor) -> dict[str, Tensor]:
         """What tracks (v, t, s, w) must tell of what is known of them, in the rows ``tracked`` (v, t)."""
         known = tracked[..., None, None].expand_as(acts)
+        tell = told.acts or self.crossing.interaction.acts
+        assert tell is not None, "one of the two tells acts"
         return {
             "track_states": _state_loss(*_rows(told.states(tracks[tracked]), states[tracked])),
-            "track_acts": focal_loss(told.acts(tracks), acts.float(), known),
+            "track_acts": focal_loss(tell(tracks), acts.float(), known),
         }
 
     def _look(self, batch: Scenes) -> tuple[Tensor, dict[str, Tensor]]:
@@ -219,8 +226,8 @@ class CrossingTraining(nn.Module):
             "option": len(torch.unique(asked)),
             "decoder": 0 if self.crossing.decoder is None else int(batch.said_mask.any(dim=1).sum()),
         }
-        if self.heads_alone:
-            return heads
+        if self.only:
+            return {name: count for name, count in heads.items() if name in self.only}
         return heads | {
             "foreground": int(inside.sum()),
             "spans": int(inside.sum()),
@@ -234,12 +241,14 @@ class CrossingTraining(nn.Module):
 
 
 class Told(nn.Module):
-    """Maps that tell how a thing is and what it does: of rows (..., width)."""
+    """Maps that tell how a thing is and what it does: of rows (..., width). No acts: another tells them."""
 
     def __init__(self, width: int, num_acts: int) -> None:
         super().__init__()
-        self.states, self.acts = nn.Linear(width, sum(STATE_SIZES)), nn.Linear(width, num_acts)
-        nn.init.constant_(self.acts.bias, RARE)
+        self.states = nn.Linear(width, sum(STATE_SIZES))
+        self.acts = nn.Linear(width, num_acts) if num_acts else None
+        if self.acts is not None:
+            nn.init.constant_(self.acts.bias, SELDOM)
 
 
 def _rows(*tensors: Tensor) -> list[Tensor]:

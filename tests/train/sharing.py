@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ BATCHES = range(6)
 Found = list[tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
-def training(*, heads_alone: bool = False) -> MixedTraining:
+def training(only: Sequence[str] = ()) -> MixedTraining:
     """A small model with every part, its gates open so that every part learns."""
     torch.manual_seed(0)
     interaction = InteractionConfig(
@@ -42,7 +43,7 @@ def training(*, heads_alone: bool = False) -> MixedTraining:
         start=Codec.start,
         end=Codec.end,
         tracks=8,
-        track_size=interaction.track_width + interaction.slots,
+        thing_size=interaction.thing_size,
         d_state=2,
     )
     config = VideoTextConfig(
@@ -58,7 +59,7 @@ def training(*, heads_alone: bool = False) -> MixedTraining:
         for name, parameter in model.named_parameters():
             if name.endswith("gate"):
                 parameter.fill_(0.5)
-    crossing = CrossingTraining(model, LossConfig(), WorldWitness.num_acts, WorldWitness.num_tracks, heads_alone=heads_alone)
+    crossing = CrossingTraining(model, LossConfig(), WorldWitness.num_acts, WorldWitness.num_tracks, only=only)
     return MixedTraining({"crossing": crossing, "scenes": crossing, "retrieval": RetrievalTraining(model, 30.0)})
 
 

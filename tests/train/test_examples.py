@@ -541,11 +541,11 @@ def test_a_recipe_can_learn_heads_alone_or_the_crossing_anew_from_what_a_trainin
     assert {name for name in same["heads"] if name.startswith(parts)} == {name for name in begun if name.startswith(parts)}
     assert "interaction.tracks.part.1.weight" in same["crossing"]
     assert "grounding.foreground.convs.0.weight" not in same["crossing"]
-    with pytest.raises(InputError, match="learns must be one of 'all', 'heads', 'crossing', got 'tail'"):
+    with pytest.raises(InputError, match="learns must be one of 'all', 'heads', 'answers', 'crossing', got 'tail'"):
         ExamplesConfig(learns="tail")
 
 
-@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows", "toybox-heads"])
+@pytest.mark.parametrize("name", ["toybox-grounding", "toybox-qa", "toybox-all", "toybox-rows", "toybox-heads", "toybox-answers"])
 def test_shipped_recipes_name_their_task(name: str) -> None:
     assert task_of(recipe_path(name)) == "toybox"
 

@@ -19,6 +19,7 @@ from vlm.models.model import VideoTextModel
 from vlm.train.log import read_log
 from vlm.train.ranks import weights_of_means
 from vlm.train.toybox import MixedSource, train_toybox
+from vlm.train.video_text import HEADS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -113,13 +114,17 @@ def test_a_batch_of_which_nothing_is_known_has_no_gradient_but_can_be_learnt_fro
 
 
 def test_heads_alone_learn_from_what_the_interaction_finds_and_leave_it_as_it_is() -> None:
-    whole, heads = training().parts["crossing"], training(heads_alone=True).parts["crossing"]
+    whole, heads = training().parts["crossing"], training(HEADS).parts["crossing"]
     batch = source().batch_of(EXAMPLES)
     _, expected = whole(batch)
     loss, figures = heads(batch)
-    losses = {"match", "abstain", "closed", "option", "decoder"}
-    assert set(figures) == losses | {f"{name} right" for name in losses - {"decoder"}}
+    assert set(figures) == {*HEADS, *(f"{name} right" for name in HEADS if name != "decoder")}
     assert {name: float(value) for name, value in figures.items()} == pytest.approx({name: float(expected[name]) for name in figures})
     loss.backward()
     moved = {name.split(".")[1] for name, parameter in heads.named_parameters() if parameter.grad is not None}
-    assert moved == losses | {"summary"}
+    assert moved == {*HEADS, "summary"}
+    alone = training(["decoder"]).parts["crossing"]
+    loss, figures = alone(batch)
+    assert set(figures) == {"decoder"}
+    loss.backward()
+    assert {name.split(".")[1] for name, parameter in alone.named_parameters() if parameter.grad is not None} == {"decoder"}

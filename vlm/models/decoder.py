@@ -20,7 +20,7 @@ class DecoderConfig:
 
     Attributes:
         width: of the fused tokens. summary_size: of the summary (heads.Summary) that an answer begins with.
-        tracks, track_size: how many tracks a frame has, 0 for none, and the numbers of each: what it holds, and how far each slot finds it.
+        tracks, thing_size: how many tracks a frame has, 0 for none, and how many numbers are told of each (InteractionConfig.thing_size).
         vocabulary_size: of the tokenizer. start, end: its tokens that open and close a text.
         num_layers, d_state, dropout: of the causal Mamba stack.
     """
@@ -31,7 +31,7 @@ class DecoderConfig:
     start: int
     end: int
     tracks: int = 0
-    track_size: int = 0
+    thing_size: int = 0
     num_layers: int = 2
     d_state: int = 16
     dropout: float = 0.0
@@ -56,7 +56,7 @@ class AnswerDecoder(nn.Module):
         self.embed = nn.Embedding(config.vocabulary_size, config.width)
         self.begin = nn.Linear(config.summary_size, config.width)
         self.look = nn.Parameter(torch.randn(LOOKS, 1, config.width) * 0.02)
-        self.track = nn.Linear(config.track_size, config.width) if config.tracks else None
+        self.track = nn.Linear(config.thing_size, config.width) if config.tracks else None
         self.which = nn.Parameter(torch.randn(config.tracks, config.width) * 0.02)
         mixer = MixerConfig("mamba", config.width, d_state=config.d_state)
         self.stack = StackConfig(mixer, config.num_layers, dropout=config.dropout).build()
@@ -122,9 +122,7 @@ class AnswerDecoder(nn.Module):
         shares = evidence.shares.to(fused.video)
         looks = torch.einsum("blt,btw->blw", shares, fused.video)[:, :, None]
         if self.track is not None:
-            held = torch.einsum("blt,btsw->blsw", shares, fused.tracks)
-            found = torch.einsum("blt,btks->blsk", shares, fused.found)
-            looks = torch.cat([looks, self.track(torch.cat([held, found], dim=-1)) + self.which], dim=2)
+            looks = torch.cat([looks, self.track(evidence.things) + self.which], dim=2)
         looks = looks + self.look
         is_held = (shares.sum(dim=2, keepdim=True) > 0).expand(-1, -1, looks.shape[2])
         return torch.cat([fused.text, looks.flatten(1, 2)], dim=1), torch.cat([fused.text_mask, is_held.flatten(1)], dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import torch
@@ -24,6 +24,7 @@ LEAST_LOG, MOST_LOG = math.log(0.01 / TYPICAL_SECONDS), math.log(10_800 / TYPICA
 MOST_MOMENTS, COUNTED, DIFFERENT, SLACK_SECONDS = 16, 5, 0.2, 0.5
 FOLLOWING_SHARE, LATE_POWER, PRECEDENCE_POWER = 0.5, 4, 8
 LOOKS = 3
+COUNT_LEVELS, COUNT_SLOPE = (0.35, 0.5, 0.65), 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,15 +81,17 @@ class Evidence:
         bounds: (b, k, 2) seconds, probability: (b, k), 0 where there are no more moments.
         shares: (b, LOOKS, t), weights that sum to 1 or are all 0: of the rows of the likeliest moment; of the same rows, nearly all at its
             end, where what it changes has changed; and of the rows of what follows it.
+        things: (b, LOOKS, tracks, size), what each track holds in each look (Interaction.things); no tracks before that is known.
     """
 
     bounds: Tensor
     probability: Tensor
     shares: Tensor
+    things: Tensor
 
     def rows(self, chosen: Tensor) -> Evidence:
         """Some of the items: a mask (b,) or their numbers."""
-        return Evidence(self.bounds[chosen], self.probability[chosen], self.shares[chosen])
+        return Evidence(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 def evidence_of(grounding: Grounding, durations: Tensor) -> Evidence:
@@ -110,7 +113,7 @@ def evidence_of(grounding: Grounding, durations: Tensor) -> Evidence:
     after = _rows_of(bounds.gather(1, following[..., None].expand(-1, -1, 2))[:, 0], places.gather(1, following)[:, 0], inside, grounding)
     shares = torch.stack([best, late, after * might.any(dim=1, keepdim=True)], dim=1)
     shares = shares / shares.sum(dim=2, keepdim=True).clamp(min=1e-12)
-    return Evidence(bounds, probability, shares.to(grounding.foreground))
+    return Evidence(bounds, probability, shares.to(grounding.foreground), shares.new_zeros(len(shares), LOOKS, 0, 0))
 
 
 def _rows_of(span: Tensor, place: Tensor, inside: Tensor, grounding: Grounding) -> Tensor:
@@ -124,9 +127,9 @@ class Summary(nn.Module):
     """What is known of a text and a whole video: (b, InteractionConfig.summary_size).
 
     The mean word, the mean frame, the frame of the likeliest moment (a short event in a long video is a hundredth of the mean), and
-    numbers: how likely each of the COUNTED likeliest moments is, which counts; of what each slot looked for, how sure the surest find is,
-    over all tracks and in each (how many things), how far each track is it in the likeliest moment and at its end (which thing it was, and
-    became); and of each two slots, how far what the one looks for is found before what the other does.
+    numbers: how likely each of the COUNTED likeliest moments is; of what each slot looked for, how sure the surest find is, over all tracks
+    and in each (how many things), how far each track is it in the likeliest moment and at its end (which thing it was, and became); of each
+    two slots, how far what the one looks for is found before what the other does; and how many moments there are.
     """
 
     def __init__(self, width: int) -> None:
@@ -145,7 +148,14 @@ class Summary(nn.Module):
             looked = torch.einsum("blt,btks->blks", shares[:, :2], fused.found)
             surest = found.amax(dim=1)  # (b, slots, tracks)
             numbers += [surest.amax(dim=2), surest.flatten(1), looked.flatten(1), precedence(found.amax(dim=3)).flatten(1)]
+        numbers.append(counts(evidence.probability).to(fused.video))
         return torch.cat([self.norm(torch.cat([*means, shown], dim=-1)), *numbers], dim=-1)
+
+
+def counts(probability: Tensor) -> Tensor:
+    """How many moments are likelier than each of COUNT_LEVELS: (b, levels) of (b, k). A moment that is near a level counts in part."""
+    levels = probability.new_tensor(COUNT_LEVELS)
+    return ((probability[..., None] - levels) * COUNT_SLOPE).sigmoid().sum(dim=1)
 
 
 def precedence(curves: Tensor) -> Tensor:

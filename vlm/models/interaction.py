@@ -20,6 +20,8 @@ from vlm.models.adapter import TimeEmbedding, check_frames
 from vlm.ssm.stack import MixerConfig, MixerName, StackConfig, check_word
 
 TextSide = Literal["left", "right"]
+# The logit of what seldom happens, to begin with (Lin et al. 2017, arXiv 1708.02002): else the many that do not are all there is to learn.
+SELDOM = -4.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,8 @@ class InteractionConfig:
         text_dim, video_dim: widths of the word vectors and of the frame vectors that come in.
         width: of the fused tokens. num_layers, mixer, d_state, expand, dropout, drop_path: of the stack; see StackConfig.
         tracks, track_width, track_layers: into how many vectors of which width a frame is taken apart before the words come in, and the
-            layers of the stack, the same for all, that follows each along time; see Tracks.
+            layers of the stack, the same for all, that follows each along time; see Tracks. acts: how many kinds of acts a linear map tells
+            of a track, where it is taught to (train/video_text.py); 0 is none.
         text_layers: of the stack that words go through before they ask.
         first_mixer: of these two stacks, where it is another than the mixer.
         text_side: where the words stand in the sequence. Left is better in the paper, and all that a causal mixer can use.
@@ -47,6 +50,7 @@ class InteractionConfig:
     tracks: int = 1
     track_width: int = 64
     track_layers: int = 0
+    acts: int = 0
     text_layers: int = 0
     first_mixer: MixerName | None = None
     mixer: MixerName = "dbm"
@@ -66,14 +70,19 @@ class InteractionConfig:
         for name in ("text_dim", "video_dim", "width", "num_layers", "tracks", "track_width"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("slots", "track_layers", "text_layers"):
+        for name in ("slots", "track_layers", "acts", "text_layers"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     @property
     def summary_size(self) -> int:
         """Numbers of a summary of a pass (heads.Summary)."""
-        return 3 * self.width + 5 + self.slots * (self.slots + 1 + 3 * self.tracks)
+        return 3 * self.width + 5 + 3 + self.slots * (self.slots + 1 + 3 * self.tracks)
+
+    @property
+    def thing_size(self) -> int:
+        """Numbers of what is told of a track in a look (Interaction.things); 0 without tracks."""
+        return self.track_width + self.slots + self.acts if self.slots else 0
 
     def stack_config(
         self, num_layers: int, width: int | None = None, *, ffn_expand: float | None = None, is_first: bool = False
@@ -142,6 +151,9 @@ class Interaction(nn.Module):
         self.place = TimeEmbedding(config.width)
         self.text_stack = config.stack_config(config.text_layers, is_first=True).build() if config.text_layers else None
         self.tracks = Tracks(config) if config.slots else None
+        self.acts = nn.Linear(config.track_width, config.acts) if config.acts and config.slots else None
+        if self.acts is not None:
+            nn.init.constant_(self.acts.bias, SELDOM)
         self.before = Lookup(config) if config.slots else None
         self.after = Pairing(config) if config.slots else None
         self.stack = config.stack_config(config.num_layers).build()
@@ -210,6 +222,17 @@ class Interaction(nn.Module):
             video = video + self.after(text, text_mask, video)
         said, video = (x.masked_fill(~mask[..., None], 0.0) for x, mask in ((said, text_mask), (video, video_mask)))
         return Fused(said, text_mask, video, video_mask, entering, leaving, found, watched.tracks)
+
+    def things(self, fused: Fused, shares: Tensor) -> Tensor:
+        """What each track holds in looks at some of the rows, by ``shares`` (b, looks, t) that sum to 1: (b, looks, tracks,
+        InteractionConfig.thing_size). Its numbers, how far each slot finds it, and how probable each of its acts is."""
+        if self.tracks is None:
+            return shares.new_zeros(*shares.shape[:2], 0, 0)
+        held = torch.einsum("blt,btsw->blsw", shares, fused.tracks)
+        parts = [held, torch.einsum("blt,btks->blsk", shares, fused.found)]
+        if self.acts is not None:
+            parts.append(self.acts(held).sigmoid())
+        return torch.cat(parts, dim=-1)
 
 
 class Tracks(nn.Module):

@@ -57,6 +57,10 @@ class VideoTextConfig:
             )
         if self.decoder is not None and self.decoder.width != self.interaction.width:
             raise InputError(f"decoder.width {self.decoder.width} must be interaction.width {self.interaction.width}")
+        if self.decoder is not None and self.decoder.tracks:
+            own, read = ((one.tracks, one.thing_size) for one in (self.interaction, self.decoder))
+            if own != read:
+                raise InputError(f"decoder.tracks and thing_size {read} must be those of the interaction, {own}")
         if self.decoder is not None and self.decoder.summary_size != self.interaction.summary_size:
             raise InputError(f"decoder.summary_size {self.decoder.summary_size} must be that of heads, {self.interaction.summary_size}")
 
@@ -92,6 +96,7 @@ class Crossing(nn.Module):
         """What ``match``, ``abstain``, ``option``, ``closed`` and ``decoder`` read: the moments that were found, and what is known of text
         and video (b, size); see Evidence and Summary."""
         evidence = evidence_of(grounding, durations)
+        evidence = replace(evidence, things=self.interaction.things(fused, evidence.shares.to(fused.video)))
         return evidence, self.summary(fused, evidence)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -227,16 +228,19 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_what_was_found() -> No
     fused = Fused(text, torch.ones(1, 3, dtype=torch.bool), video, mask, video, video, found, torch.zeros(1, 6, 2, 3))
     shares = torch.zeros(1, 3, 6)
     shares[0, 0, [2, 3]], shares[0, 1, 3] = torch.tensor([0.25, 0.75]), 1.0
-    summary = Summary(4)(fused, Evidence(torch.zeros(1, 7, 2), torch.arange(7, 0, -1)[None] / 8, shares))
+    summary = Summary(4)(fused, Evidence(torch.zeros(1, 7, 2), torch.arange(7, 0, -1)[None] / 8, shares, torch.zeros(1, 3, 0, 0)))
     real = [0, 2, 3, 4, 5]
     means = [text[0].mean(dim=0), video[0, real].mean(dim=0), 0.25 * video[0, 2] + 0.75 * video[0, 3]]
     torch.testing.assert_close(summary[0, :12], torch.nn.functional.layer_norm(torch.cat(means), (12,)))
     torch.testing.assert_close(summary[0, 12:17], torch.arange(7, 2, -1) / 8)  # the likeliest moments
     torch.testing.assert_close(summary[0, 17:23], torch.tensor([0.9, 0.7, 0.9, 0.8, 0.0, 0.7]))  # over all tracks, then in each
     torch.testing.assert_close(summary[0, 23:31], torch.tensor([0.75 * 0.9, 0.25 * 0.8, 0, 0, 0.9, 0, 0, 0]))  # in the looks
-    before = summary[0, 31:].view(2, 2)
+    before = summary[0, 31:35].view(2, 2)
     assert before[0, 1] > 0.99
     assert before[1, 0] < 1e-6
+    # Of seven moments of 7/8 to 1/8 three are likelier than 0.5 and one is as likely; 5/8 is a little below the last level.
+    near = [1 / (1 + math.exp(-20 * (0.625 - 0.65))), 1 / (1 + math.exp(-20 * (0.375 - 0.35)))]
+    assert summary[0, 35:].tolist() == pytest.approx([4 + near[1], 3.5, 2 + near[0]], abs=0.2)
 
 
 def test_the_looks_are_at_the_likeliest_moment_its_end_and_what_follows() -> None:
@@ -258,6 +262,23 @@ def test_the_looks_are_at_the_likeliest_moment_its_end_and_what_follows() -> Non
     assert following[12:16] == pytest.approx([0.25] * 4)
 
 
+def test_things_are_the_tracks_of_a_look_with_what_finds_them_and_what_they_do() -> None:
+    torch.manual_seed(4)
+    made = Interaction(replace(CONFIG, acts=2))
+    watched = made.watch(torch.randn(1, 5, 8), torch.arange(5.0)[None])
+    fused = made(torch.randn(1, 3, 6), torch.ones(1, 3, dtype=torch.bool), watched)
+    shares = torch.tensor([[[0, 0.5, 0.5, 0, 0], [0, 0, 0, 0, 1.0]]])
+    things = made.things(fused, shares)
+    assert things.shape == (1, 2, 3, made.config.thing_size)
+    assert made.acts is not None
+    for look, rows in enumerate(([1, 2], [4])):
+        held = watched.tracks[0, rows].mean(dim=0)
+        parts = [held, fused.found[0, rows].mean(dim=0).T, made.acts(held).sigmoid()]
+        torch.testing.assert_close(things[0, look], torch.cat(parts, dim=1))
+    with pytest.raises(InputError, match="acts must be at least 0, got -1"):
+        replace(CONFIG, acts=-1)
+
+
 def test_nothing_follows_the_last_moment() -> None:
     looked = evidence_of(grounding([(1, 4, 0), (6, 9, 1)], 10), torch.tensor([10.0]))
     assert looked.shares[0].sum(dim=1).tolist() == pytest.approx([1, 1, 0])
@@ -265,7 +286,7 @@ def test_nothing_follows_the_last_moment() -> None:
 
 def test_options_stand_by_when_they_are_shown_and_how_surely() -> None:
     bounds = torch.tensor([[[8.0, 9], [0, 1]], [[2, 3], [0, 0]], [[5, 6], [0, 0]], [[7, 8], [0, 0]]])
-    alone = Evidence(bounds, torch.tensor([[0.9, 0.1], [0.5, 0], [0.4, 0], [0.3, 0]]), torch.zeros(4, 3, 1))
+    alone = Evidence(bounds, torch.tensor([[0.9, 0.1], [0.5, 0], [0.4, 0], [0.3, 0]]), torch.zeros(4, 3, 1), torch.zeros(4, 3, 0, 0))
     found = standing(alone, torch.tensor([4, 4, 4, 6]))
     torch.testing.assert_close(found, torch.tensor([[-1.0, 0.9], [1.0, 0.5], [0.0, 0.4], [0.0, 0.3]]))
 
@@ -337,7 +358,7 @@ def test_without_slots_words_and_frames_meet_in_the_mixer_alone() -> None:
         assert getattr(paired.interaction, name) is not None
     tokens, frames, times = (part[None] for part in item(3, 5, 0))
     real = [torch.ones(1, n, dtype=torch.bool) for n in (3, 5)]
-    assert plain(tokens, real[0], frames, times, real[1], times[:, -1] + 1)["summary"].shape == (1, 3 * 12 + 5)
+    assert plain(tokens, real[0], frames, times, real[1], times[:, -1] + 1)["summary"].shape == (1, 3 * 12 + 5 + 3)
     for name, least in (("slots", 0), ("track_layers", 0), ("text_layers", 0), ("tracks", 1), ("track_width", 1)):
         with pytest.raises(InputError, match=f"{name} must be at least {least}, got -1"):
             replace(CONFIG, **{name: -1})
