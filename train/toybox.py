@@ -219,6 +219,8 @@ def model_config(encoder: Encoder, adapter: AdapterConfig, interaction: Interact
             end=codec.end,
             tracks=interaction.tracks if interaction.slots else 0,
             thing_size=interaction.thing_size,
+            slots=interaction.slots,
+            acts=interaction.acts,
             d_state=interaction.d_state,
         )
     return VideoTextConfig(

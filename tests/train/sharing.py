@@ -44,6 +44,7 @@ def training(only: Sequence[str] = ()) -> MixedTraining:
         end=Codec.end,
         tracks=8,
         thing_size=interaction.thing_size,
+        slots=interaction.slots,
         d_state=2,
     )
     config = VideoTextConfig(

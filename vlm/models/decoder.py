@@ -13,6 +13,9 @@ from vlm.models.interaction import Fused
 from vlm.ssm.packed import Packing
 from vlm.ssm.stack import MixerConfig, StackConfig
 
+# Of the numbers of a track few say what it does, and they are near 0 or 1, where others spread.
+ACTS_SCALE = 4.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderConfig:
@@ -20,7 +23,8 @@ class DecoderConfig:
 
     Attributes:
         width: of the fused tokens. summary_size: of the summary (heads.Summary) that an answer begins with.
-        tracks, thing_size: how many tracks a frame has, 0 for none, and how many numbers are told of each (InteractionConfig.thing_size).
+        tracks, thing_size: how many tracks a frame has, 0 for none, and how many numbers are told of each (InteractionConfig.thing_size);
+            slots, acts: how many of these, the last ones, say how far each slot finds it, and what it does.
         vocabulary_size: of the tokenizer. start, end: its tokens that open and close a text.
         num_layers, d_state, dropout: of the causal Mamba stack.
     """
@@ -32,6 +36,8 @@ class DecoderConfig:
     end: int
     tracks: int = 0
     thing_size: int = 0
+    slots: int = 0
+    acts: int = 0
     num_layers: int = 2
     d_state: int = 16
     dropout: float = 0.0
@@ -45,9 +51,10 @@ class DecoderConfig:
 class AnswerDecoder(nn.Module):
     """What is said next, given the question, its evidence, and what has been said.
 
-    Of a video it reads the looks at its evidence alone (heads.Evidence): of each the mean frame, and every track by itself, so that
-    who does something is said by which track it is, what by what the track holds, and each is learnt once and not once for each pair.
-    An answer so costs the same however long the video is. It begins with the summary.
+    Of a video it reads the looks at its evidence alone (heads.Evidence): of each the mean frame, every track by itself, so that who does
+    something is said by which track it is, what by what the track holds, and each is learnt once and not once for each pair; and again the
+    tracks that each slot finds, and those that do anything, which nothing along a sequence picks out of eight. An answer so costs the same
+    however long the video is. It begins with the summary.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -56,8 +63,11 @@ class AnswerDecoder(nn.Module):
         self.embed = nn.Embedding(config.vocabulary_size, config.width)
         self.begin = nn.Linear(config.summary_size, config.width)
         self.look = nn.Parameter(torch.randn(LOOKS, 1, config.width) * 0.02)
-        self.track = nn.Linear(config.thing_size, config.width) if config.tracks else None
-        self.which = nn.Parameter(torch.randn(config.tracks, config.width) * 0.02)
+        self.track = None
+        if config.tracks:
+            self.track = nn.Sequential(nn.Linear(config.thing_size, config.width), nn.GELU(), nn.Linear(config.width, config.width))
+        self.which = nn.Parameter(torch.randn(config.tracks, config.width) * config.width**-0.5)
+        self.picked = nn.Parameter(torch.randn(config.slots + bool(config.acts), config.width) * 0.02)
         mixer = MixerConfig("mamba", config.width, d_state=config.d_state)
         self.stack = StackConfig(mixer, config.num_layers, dropout=config.dropout).build()
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -122,10 +132,20 @@ class AnswerDecoder(nn.Module):
         shares = evidence.shares.to(fused.video)
         looks = torch.einsum("blt,btw->blw", shares, fused.video)[:, :, None]
         if self.track is not None:
-            looks = torch.cat([looks, self.track(evidence.things) + self.which], dim=2)
+            looks = torch.cat([looks, *self._things(self.track, evidence.things)], dim=2)
         looks = looks + self.look
         is_held = (shares.sum(dim=2, keepdim=True) > 0).expand(-1, -1, looks.shape[2])
         return torch.cat([fused.text, looks.flatten(1, 2)], dim=1), torch.cat([fused.text_mask, is_held.flatten(1)], dim=1)
+
+    def _things(self, track: nn.Module, things: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each look every track (b, looks, tracks, width), and those that each slot finds and that do anything (b, looks, n, width)."""
+        slots, acts = self.config.slots, self.config.acts
+        own, found, done = torch.split(things, [things.shape[-1] - slots - acts, slots, acts], dim=-1)
+        each = track(torch.cat([own, found, ACTS_SCALE * done], dim=-1)) + self.which
+        shares = torch.cat([found, done.amax(dim=-1, keepdim=True)], dim=-1) if acts else found
+        shares = shares.square()
+        shares = shares / shares.sum(dim=2, keepdim=True).clamp(min=1e-6)
+        return each, shares.transpose(2, 3) @ each + self.picked
 
     def _logits(self, out: Tensor) -> Tensor:
         logits: Tensor = (out @ self.embed.weight.to(out.dtype).T).float()

@@ -58,9 +58,9 @@ class VideoTextConfig:
         if self.decoder is not None and self.decoder.width != self.interaction.width:
             raise InputError(f"decoder.width {self.decoder.width} must be interaction.width {self.interaction.width}")
         if self.decoder is not None and self.decoder.tracks:
-            own, read = ((one.tracks, one.thing_size) for one in (self.interaction, self.decoder))
+            own, read = ((one.tracks, one.thing_size, one.slots, one.acts) for one in (self.interaction, self.decoder))
             if own != read:
-                raise InputError(f"decoder.tracks and thing_size {read} must be those of the interaction, {own}")
+                raise InputError(f"decoder.tracks, thing_size, slots and acts {read} must be those of the interaction, {own}")
         if self.decoder is not None and self.decoder.summary_size != self.interaction.summary_size:
             raise InputError(f"decoder.summary_size {self.decoder.summary_size} must be that of heads, {self.interaction.summary_size}")
 
