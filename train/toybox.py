@@ -47,7 +47,7 @@ _BEFORE = ("from_text", "from_video", "kind", "time", "place", "text_stack", "tr
 BEGUN: dict[str, tuple[str, ...]] = {
     "all": (),
     "heads": (f"{_CROSSING}interaction.", f"{_CROSSING}grounding."),
-    "answers": tuple(f"{_CROSSING}{part}." for part in ("interaction", "grounding", "summary", "match", "abstain", "option")),
+    "answers": (),
     "crossing": (*(f"{_CROSSING}interaction.{part}" for part in _BEFORE), "parts.crossing.told.", "parts.crossing.track_told."),
 }
 
