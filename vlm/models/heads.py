@@ -13,18 +13,18 @@ from torch.nn import functional as F
 
 from vlm.errors import InputError
 from vlm.models.adapter import masked_mean
-from vlm.models.interaction import Fused
+from vlm.models.interaction import COUNT_LEVELS, COUNTED, Fused
 from vlm.types import Span
 
 # Offsets are learnt as logarithms of seconds about this length.
 TYPICAL_SECONDS = 3.0
 # A hundredth of a second to three hours.
 LEAST_LOG, MOST_LOG = math.log(0.01 / TYPICAL_SECONDS), math.log(10_800 / TYPICAL_SECONDS)
-# Moments of a pass: how many at most, of them those that count, and by what IoU two are one. One that follows may begin a little early.
-MOST_MOMENTS, COUNTED, DIFFERENT, SLACK_SECONDS = 16, 5, 0.2, 0.5
+# Moments of a pass: how many at most, and by what IoU two are one. One that follows may begin a little early.
+MOST_MOMENTS, DIFFERENT, SLACK_SECONDS = 16, 0.2, 0.5
 FOLLOWING_SHARE, LATE_POWER, PRECEDENCE_POWER = 0.5, 4, 8
 LOOKS = 3
-COUNT_LEVELS, COUNT_SLOPE = (0.35, 0.5, 0.65), 20.0
+COUNT_SLOPE = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

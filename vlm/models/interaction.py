@@ -22,6 +22,8 @@ from vlm.ssm.stack import MixerConfig, MixerName, StackConfig, check_word
 TextSide = Literal["left", "right"]
 # The logit of what seldom happens, to begin with (Lin et al. 2017, arXiv 1708.02002): else the many that do not are all there is to learn.
 SELDOM = -4.6
+# Of the moments of a pass a summary tells how likely so many are, and how many are likelier than each level.
+COUNTED, COUNT_LEVELS = 5, (0.35, 0.5, 0.65)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class InteractionConfig:
     @property
     def summary_size(self) -> int:
         """Numbers of a summary of a pass (heads.Summary)."""
-        return 3 * self.width + 5 + 3 + self.slots * (self.slots + 1 + 3 * self.tracks)
+        return 3 * self.width + COUNTED + len(COUNT_LEVELS) + self.slots * (self.slots + 1 + 3 * self.tracks)
 
     @property
     def thing_size(self) -> int:
