@@ -238,9 +238,9 @@ def test_a_summary_reads_the_mean_word_the_mean_frame_and_what_was_found() -> No
     before = summary[0, 31:35].view(2, 2)
     assert before[0, 1] > 0.99
     assert before[1, 0] < 1e-6
-    # Of seven moments of 7/8 to 1/8 three are likelier than 0.5 and one is as likely; 5/8 is a little below the last level.
-    near = [1 / (1 + math.exp(-20 * (0.625 - 0.65))), 1 / (1 + math.exp(-20 * (0.375 - 0.35)))]
-    assert summary[0, 35:].tolist() == pytest.approx([4 + near[1], 3.5, 2 + near[0]], abs=0.2)
+    likely = [place / 8 for place in range(7, 0, -1)]
+    counted = [sum(1 / (1 + math.exp(-20 * (one - level))) for one in likely) for level in (0.35, 0.5, 0.65)]
+    assert summary[0, 35:].tolist() == pytest.approx(counted, abs=1e-4)
 
 
 def test_the_looks_are_at_the_likeliest_moment_its_end_and_what_follows() -> None:
